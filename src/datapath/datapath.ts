@@ -38,7 +38,10 @@ export interface RingMember {
 export interface RingSpec {
 	readonly pool: string;
 	readonly hash: HashFunction;
-	/** Sorted by address, each once; empty clears the slot, and packets to it are dropped under their own reason. */
+	/**
+	 * Sorted by address, each once; empty clears the slot, and packets to it are dropped under their own reason.
+	 * An empty ring of an unknown pool creates the pool: a vip may be served by one that has no backends yet.
+	 */
 	readonly members: readonly RingMember[];
 }
 
