@@ -23,7 +23,7 @@ enum vip_flag {
 	VIP_UDP_FLOW_MIGRATION = 1 << 9,
 };
 
-/* What a used slot of a vip bucket is. 0 = empty. */
+/* What a used slot of a vip bucket is. */
 enum vip_kind {
 	VIP_KIND_EMPTY = 0,
 	VIP_KIND_VIP = 1,
@@ -34,7 +34,10 @@ enum vip_kind {
 #define VIP4_WAYS 4
 #define VIP6_WAYS 2
 
-/* 16 bytes; the first 8 compare as one word. */
+/*
+ * The first 8 bytes, loaded as one little-endian word, are the key. Bucket of a key, within its table:
+ * (key * seed4) >> (64 - vip_bits).
+ */
 struct vip4_entry {
 	__be32 address;
 	__be16 port; /* 0 = every port */
@@ -49,6 +52,10 @@ struct vip4_bucket {
 	struct vip4_entry entry[VIP4_WAYS];
 };
 
+/*
+ * The key is three little-endian words: bytes 0..7, 8..15 (u64) and 16..19 (u32). Bucket:
+ * (word0 * seed6[0] + word1 * seed6[1] + word2 * seed6[2]) >> (64 - vip_bits), modulo 2^64 before the shift.
+ */
 struct vip6_entry {
 	__be32 address[4];
 	__be16 port;
@@ -95,22 +102,44 @@ enum backend_flag {
 	BACKEND_SELF = 1 << 3,
 };
 
-/* One cache line. `link` is stored last when an entry is created, and alone when anything changes. */
+/* One cache line. `link` is stored last when an entry is created, and alone when anything changes. Id 0 is never used. */
 struct backend {
 	/* bytes 0..5 gateway MAC in wire order, byte 6 enum backend_flag, byte 7 enum backend_state */
 	__u64 link;
 	__be32 dst4;
-	__u32 csum4; /* partial checksum of the constant fields of the outer IPv4 header */
+	/* sum of the little-endian 16-bit words of the outer IPv4 bytes 45 00, 40 04, ac 10 and dst4; not folded */
+	__u32 csum4;
 	__be32 dst6[4];
-	__u32 pool;
-	__u32 pad[7];
+	__u32 pool; /* control plane only */
+	__u32 weight; /* control plane only: in the current ring; 0 = not in it */
+	__u32 pad[6];
 };
 
 #define FLOW_WAYS 8
 
+/* The packing of a flow entry. */
+enum flow_layout {
+	FLOW_BACKEND_SHIFT = 16,
+	FLOW_BACKEND_BITS = 23,
+	FLOW_ESTABLISHED_BIT = 39,
+	FLOW_TIME_SHIFT = 40,
+	FLOW_TIME_BITS = 24,
+	FLOW_MIX = 0x5bd1e995,
+};
+
 /*
- * word[1]: vip 16 | backend 23 | established 1 | time 24 (units of 1 << clock_shift jiffies); 0 = empty.
- * word[0]: tag XOR flow_mix(vip and backend), so that a torn pair is a miss.
+ * word[1]: vip 16 | backend 23 | established 1 | time 24 (jiffies >> clock_shift); 0 = empty.
+ * word[0]: tag XOR (u64)(u32)(backend * FLOW_MIX + vip) << 32, so that a torn pair is a miss.
+ *
+ * Tag and bucket, all sums modulo 2^64; packet fields are little-endian loads of the bytes as sent:
+ *   IPv4: hash = (src | sport << 32) * k[0] + dst * k[1]
+ *         tag  = src | sport << 32 | dport << 48
+ *   IPv6: hash = src[0..7] * k[0] + src[8..15] * k[1] + dst[8..15] * k[2] + (sport << 32) * k[3]
+ *         tag  = (sum of src word i * k[4 + i], i < 4, + (sport | dport << 16) * k[8]) >> 32
+ *              | (the same with k[9 + i] and k[13]) >> 32 << 32
+ *   bucket = (hash >> 32) * flow_buckets >> 32, plus cpu * flow_buckets with flow_per_cpu; k = lb_config.flow_key.
+ * The ports are those after the vip's flags: sport 0 with hash_no_source_port; dport 0 for a port-0 vip without
+ * hash_source_dest_port and hash_dest_port_only. (hash_dest_port_only leaves src and sport as they are here.)
  */
 struct flow_entry {
 	__u64 word[2];
@@ -120,25 +149,175 @@ struct flow_bucket {
 	struct flow_entry entry[FLOW_WAYS];
 };
 
-/* Head of the single value of an inner map of `rings`; then u16 rank[ring_size + 1], then u32 id[max_backends_per_pool]. */
+/*
+ * Head of the single value of an inner map of `rings`. It is followed by u16 rank[ring_size + 1], each an index
+ * into u32 id[max_backends_per_pool], which follows in turn. n = 0: an empty pool.
+ */
 struct ring_head {
 	__u32 size;
 	__u32 n;
 };
 
-/* One line per vip and CPU. */
+/* One line per vip and CPU, at [cpu * max_vips + vip]. */
 struct vip_counter {
 	__u64 packets;
-	__u64 bytes; /* IP length field */
-	__u64 frame_bytes;
+	__u64 bytes; /* length field of the IP header, as Katran counts */
+	__u64 frame_bytes; /* length of the frames as received */
 	__u64 ring; /* packets that took the ring */
 	__u64 ring_syn; /* of these, TCP SYN */
-	__u64 pad[3];
+	__u64 id_new; /* QUIC initial packets: new connections of a vip routed by connection id */
+	__u64 id_moved; /* packets whose connection id named another backend than the flow table */
+	__u64 pad;
 };
 
+/* At [cpu * max_backends + id]. */
 struct backend_counter {
 	__u64 packets;
 	__u64 bytes;
 };
+
+/* What happened to packets, other than being sent to a backend (see vip_counter) or dropped (see lb_drop). */
+enum lb_counter {
+	CNT_PASS, /* frames left to the host's own stack */
+	CNT_PASS_BYTES,
+	CNT_DROP_BYTES, /* of all reasons together */
+	CNT_LOCAL, /* of CNT_PASS: for a vip, to a backend on this host */
+	CNT_ECHO_REPLY, /* ICMP echo answered for a vip */
+	CNT_TOO_BIG_IPV4, /* "too big" generated */
+	CNT_TOO_BIG_IPV6,
+	CNT_REPLY_BYTES, /* received bytes of the frames answered with an echo reply or "too big" */
+	CNT_FLOW_BACKEND_GONE, /* flow-table hits on a backend that is down or gone: rehashed */
+	CNT_FLOW_IDLE, /* flow-table hits on UDP flows idle for too long: rehashed */
+	CNT_NEW_FLOW_LIMITED, /* packets not remembered because of the new-flow limit */
+	CNT_ICMP_PTB_IPV4, /* "fragmentation needed" for flows of a vip */
+	CNT_ICMP_PTB_IPV4_SMALL, /* of these, with an MTU below 1280 */
+	CNT_ICMP_PTB_IPV6,
+	CNT_ICMP_PTB_IPV6_SMALL,
+	CNT_QUIC_ICMP, /* ICMP errors for QUIC vips */
+	CNT_QUIC_ICMP_IGNORABLE, /* of these, codes that say nothing about the path */
+	CNT_QUIC_RING, /* QUIC packets routed without a connection id */
+	CNT_QUIC_INITIAL,
+	CNT_QUIC_ID_V1,
+	CNT_QUIC_ID_V2,
+	CNT_QUIC_ID_V3,
+	CNT_QUIC_ID_UNKNOWN, /* connection ids that no server id belongs to */
+	CNT_QUIC_ID_UNKNOWN_LAST, /* the last of them: a sample, not a count */
+	CNT_QUIC_ROUTED, /* routed by connection id */
+	CNT_QUIC_FLOW_SAME, /* the flow table agreed with the connection id, */
+	CNT_QUIC_FLOW_MOVED, /* disagreed and was overwritten, */
+	CNT_QUIC_FLOW_NEW, /* or did not know the flow */
+	CNT_MAX,
+};
+
+/* Why a frame was dropped: every drop has one reason. */
+enum lb_drop {
+	DROP_TRUNCATED, /* shorter than an Ethernet header, or than the headers a packet for a vip needs */
+	DROP_IP_OPTIONS, /* IPv4 options, for a vip */
+	DROP_FRAGMENT, /* for a vip */
+	DROP_TOO_BIG, /* longer than max_frame, for a vip */
+	DROP_ICMP_QUOTE, /* an ICMP error for a vip whose quoted packet can't be read */
+	DROP_POOL_EMPTY, /* the vip's pool has no ring or no backends */
+	DROP_RING_INVALID, /* a ring that names a rank or a backend out of range */
+	DROP_BACKEND_FREE, /* the ring names a backend that does not exist */
+	DROP_BACKEND_SELF, /* the backend is this host: encapsulating would loop */
+	DROP_BACKEND_FAMILY, /* an IPv6 vip with an IPv4 backend */
+	DROP_QUIC_BACKEND, /* the connection id names a backend that does not exist */
+	DROP_HEADROOM_IPV4, /* no room for the outer header */
+	DROP_HEADROOM_IPV6,
+	DROP_REPLY_HEADROOM, /* no room for the header of "too big" */
+	DROP_INTERNAL, /* a map that is smaller than the program was told */
+	DROP_MAX,
+};
+
+#define LB_COUNTERS 48
+#define LB_DROPS 32
+
+/* One value per CPU of map `counters`. */
+struct cpu_counters {
+	__u64 count[LB_COUNTERS]; /* by enum lb_counter */
+	__u64 drop[LB_DROPS]; /* by enum lb_drop */
+	__u64 limit_second; /* new-flow limit: jiffies / hz of the current second */
+	__u64 limit_count; /* and the new flows in it */
+	__u64 pad[14];
+};
+
+#define META_FORMAT 1
+
+/* The one value of map `meta`: what an adopting control plane compares. Never read by packets. */
+struct meta {
+	__u32 format; /* META_FORMAT; 0 = not written yet */
+	__u32 hz; /* jiffies a second, measured at load */
+	__u32 clock_shift;
+	__u32 generation; /* of this set of maps */
+	__u8 layout_hash[32]; /* of abi.gen.ts */
+	__u8 object_hash[32]; /* SHA-256 of the object file */
+	__u8 options_hash[32]; /* of everything in lb_config but flow_key */
+	__u64 flow_key[24];
+	__u64 pad[2];
+};
+
+enum pool_phase {
+	POOL_NONE = 0, /* the row is unused */
+	POOL_PENDING = 1, /* a ring write was begun and not confirmed: write it again */
+	POOL_FINAL = 2, /* the outer slot holds the ring described here */
+};
+
+enum pool_number {
+	POOL_SERVER_IDS = 0, /* the implicit pool of server ids; it has backends, never a ring */
+};
+
+/* A ring can't be read back; its row says what it was made of. Value of map `pool_rows`, by pool number. */
+struct pool_row {
+	__u8 name[128]; /* UTF-8, NUL padded */
+	__u8 inputs[32]; /* digest of hash, ring size, backends, weights and ids */
+	__u8 digest[32]; /* of the ring */
+	__u32 phase; /* enum pool_phase */
+	__u32 generation;
+	__u32 hash; /* 1 maglev-v1, 2 maglev-v2 */
+	__u32 members;
+	__u64 pad[6];
+};
+
+enum too_big_mode {
+	TOO_BIG_DROP = 0,
+	TOO_BIG_ICMP = 1,
+};
+
+/* Set before load, constant to the verifier: branches that are off vanish. The one variable of .rodata that matters. */
+struct lb_config {
+	__u64 flow_key[24]; /* random, drawn when the flow table is created; they never leave the host */
+	__u32 ring_size; /* prime; 65537 has a faster modulus */
+	__u32 max_backends_per_pool;
+	__u32 max_vips; /* vip_counters has cpus times this */
+	__u32 max_backends; /* backend_counters has cpus times this */
+	__u32 vip_bits; /* log2 of the buckets of one vip table; vips4 and vips6 hold two each. 1..20 */
+	__u32 flow_buckets; /* of one flow table */
+	__u32 flow_per_cpu; /* 0: one flow table for all CPUs; 1: flows holds cpus times flow_buckets */
+	__u32 hash_seed; /* of the flow hash; Katran's is 512 * ring_size */
+	__u32 hash_seed6; /* of the IPv6 address hash; Katran's is 512 */
+	__u32 max_frame; /* bytes, with Ethernet header */
+	__u32 too_big; /* enum too_big_mode */
+	__u32 clock_shift; /* time unit of the flow table: 1 << clock_shift jiffies; about 64 ms */
+	__u32 udp_idle; /* such units until a UDP flow is forgotten */
+	__u32 hz;
+	__u32 new_flow_limit; /* new flows remembered each second and CPU; 0 = all */
+	__u32 server_ids; /* 1: map server_ids is filled; connection ids of QUIC vips are looked up */
+	__be32 gue_source4;
+	__be32 gue_source6[4];
+	__be16 gue_port;
+	__u16 pad[5];
+};
+
+_Static_assert(sizeof(struct vip4_bucket) == 64, "one cache line");
+_Static_assert(sizeof(struct vip6_bucket) == 64, "one cache line");
+_Static_assert(sizeof(struct control) == 128, "two cache lines");
+_Static_assert(sizeof(struct backend) == 64, "one cache line");
+_Static_assert(sizeof(struct flow_bucket) == 128, "two adjacent cache lines");
+_Static_assert(sizeof(struct vip_counter) == 64, "one cache line");
+_Static_assert(sizeof(struct cpu_counters) % 64 == 0, "CPUs share no line");
+_Static_assert(sizeof(struct meta) == 320, "no hidden padding");
+_Static_assert(sizeof(struct pool_row) == 256, "no hidden padding");
+_Static_assert(sizeof(struct lb_config) == 288, "no hidden padding");
+_Static_assert(CNT_MAX <= LB_COUNTERS && DROP_MAX <= LB_DROPS, "the arrays hold every name");
 
 #endif /* LB_ABI_H */
