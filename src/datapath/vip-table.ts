@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+// The vips as packets see them: two tables of buckets in mapped memory, one of them live. A change builds the other
+// one whole and flips one word. The invariant: the table that packets may still be reading is never written; the
+// caller keeps it by awaiting a grace period between two calls of write().
+import { type Address, addressBytes, familyOf, formatAddress } from '../model/address.ts';
+import { PROTOCOL_NUMBER, type Protocol, VIP_FLAGS, type Vip, vipKey } from '../model/vip.ts';
+import {
+	CONTROL_OFFSET,
+	decodeVip4Entry,
+	decodeVip6Entry,
+	decodeVipSeed,
+	encodeVip4Entry,
+	encodeVip6Entry,
+	encodeVipSeed,
+	VIP_SEED_SIZE,
+	VIP4_BUCKET_SIZE,
+	VIP4_ENTRY_SIZE,
+	VIP6_BUCKET_SIZE,
+	VIP6_ENTRY_SIZE,
+	VipFlag as VipFlagBits,
+	VipKind,
+} from './abi.gen.ts';
+import { bucketOf, type Placement, placeKeys, type Seeds } from './vip-buckets.ts';
+
+/** A used slot, as the program finds it. */
+export interface VipRow {
+	readonly address: Address;
+	/** 0 = every port */
+	readonly port: number;
+	/** IANA number. */
+	readonly protocol: number;
+	/** Dense number of the vip, 1.. */
+	readonly number: number;
+	/** Number of the pool. */
+	readonly pool: number;
+	/** Bits of enum vip_flag. */
+	readonly flags: number;
+}
+
+export interface VipMemory {
+	readonly control: ArrayBuffer;
+	readonly vips4: ArrayBuffer;
+	readonly vips6: ArrayBuffer;
+}
+
+interface Key {
+	readonly row: VipRow;
+	readonly kind: number;
+	readonly bytes: Uint8Array;
+	readonly words: readonly bigint[];
+}
+
+interface FamilyTable {
+	readonly memory: ArrayBuffer;
+	readonly bucketSize: number;
+	readonly entrySize: number;
+	readonly words: number;
+}
+
+export class VipTable {
+	readonly #control: DataView;
+	readonly #active: Int32Array;
+	readonly #v4: FamilyTable;
+	readonly #v6: FamilyTable;
+	readonly #bits: number;
+	readonly #drawSeed: () => bigint;
+
+	/** `bits`: log2 of the buckets of one table. `drawSeed`: 64 secret random bits. */
+	constructor(memory: VipMemory, bits: number, drawSeed: () => bigint) {
+		this.#control = new DataView(memory.control);
+		this.#active = new Int32Array(memory.control, CONTROL_OFFSET.activeVips, 1);
+		this.#v4 = { memory: memory.vips4, bucketSize: VIP4_BUCKET_SIZE, entrySize: VIP4_ENTRY_SIZE, words: 1 };
+		this.#v6 = { memory: memory.vips6, bucketSize: VIP6_BUCKET_SIZE, entrySize: VIP6_ENTRY_SIZE, words: 3 };
+		this.#bits = bits;
+		this.#drawSeed = drawSeed;
+	}
+
+	/** The vips of the live table, in no particular order. */
+	read(): VipRow[] {
+		return [...this.#readFamily(this.#v4, 4), ...this.#readFamily(this.#v6, 6)];
+	}
+
+	/** What the program finds for exactly this address, port and protocol. */
+	lookup(address: Address, port: number, protocol: number): VipRow | undefined {
+		const family = familyOf(address);
+		const table = family === 4 ? this.#v4 : this.#v6;
+		const wanted = makeKey({ address, port, protocol, number: 0, pool: 0, flags: 0 }, VipKind.VIP_KIND_VIP);
+		const bucket = bucketOf(wanted.words, this.#seeds(this.#live(), family), this.#bits);
+		const base = this.#base(table, this.#live()) + bucket * table.bucketSize;
+		for (let at = base; at < base + table.bucketSize; at += table.entrySize) {
+			const row = decodeRow(table.memory, at, family);
+			if (row?.address === address && row.port === port && row.protocol === protocol) return row;
+		}
+		return undefined;
+	}
+
+	/**
+	 * Makes exactly these rows the live ones. Packets in flight may read the old table until a grace period has
+	 * passed; until then write() must not be called again. @throws XdpilotError E_LIMIT when they don't fit; nothing changed
+	 */
+	write(rows: readonly VipRow[]): void {
+		const live = this.#live();
+		const next = 1 - live;
+		const families = [4, 6] as const;
+		const placed = families.map((family) => {
+			const table = family === 4 ? this.#v4 : this.#v6;
+			const keys = keysOf(rows.filter((row) => familyOf(row.address) === family));
+			const shape = { bits: this.#bits, ways: table.bucketSize / table.entrySize, words: table.words };
+			const words = keys.map((k) => k.words);
+			return { table, keys, placement: placeKeys(words, shape, this.#seeds(live, family), this.#drawSeed) };
+		});
+		for (const { table, keys, placement } of placed) fill(table, this.#base(table, next), 2 ** this.#bits, keys, placement);
+		const [four, six] = placed;
+		const seeds = { seed4: four?.placement.seeds[0] ?? 1n, seed6: six?.placement.seeds ?? [] };
+		encodeVipSeed(this.#control, CONTROL_OFFSET.vipSeed + next * VIP_SEED_SIZE, seeds);
+		Atomics.store(this.#active, 0, next);
+	}
+
+	#live(): number {
+		return Atomics.load(this.#active, 0) & 1;
+	}
+
+	#base(table: FamilyTable, which: number): number {
+		return which * 2 ** this.#bits * table.bucketSize;
+	}
+
+	#seeds(which: number, family: 4 | 6): Seeds {
+		const { seed4, seed6 } = decodeVipSeed(this.#control, CONTROL_OFFSET.vipSeed + which * VIP_SEED_SIZE);
+		return family === 4 ? [seed4] : seed6;
+	}
+
+	#readFamily(table: FamilyTable, family: 4 | 6): VipRow[] {
+		const rows: VipRow[] = [];
+		const base = this.#base(table, this.#live());
+		const end = base + 2 ** this.#bits * table.bucketSize;
+		for (let at = base; at < end; at += table.entrySize) {
+			const row = decodeRow(table.memory, at, family);
+			if (row) rows.push(row);
+		}
+		return rows;
+	}
+}
+
+/** The row of a vip. */
+export function rowOf(vip: Vip, number: number, pool: number): VipRow {
+	const flags = vip.flags.reduce((bits, flag) => bits | VipFlagBits[`VIP_${flag.toUpperCase() as Uppercase<typeof flag>}`], 0);
+	return { address: vip.prefix.address, port: vip.port, protocol: PROTOCOL_NUMBER[vip.protocol], number, pool, flags };
+}
+
+/** The vip of a row, served by the pool of this name. */
+export function vipOf(row: VipRow, pool: string): Vip {
+	const protocol: Protocol = row.protocol === PROTOCOL_NUMBER.udp ? 'udp' : 'tcp';
+	const flags = VIP_FLAGS.filter((flag) => row.flags & VipFlagBits[`VIP_${flag.toUpperCase() as Uppercase<typeof flag>}`]);
+	return { prefix: { address: row.address, length: addressBytes(row.address).length * 8 }, port: row.port, protocol, pool, flags };
+}
+
+/** vipKey() of a row. */
+export function rowKey(row: VipRow): string {
+	return vipKey(vipOf(row, ''));
+}
+
+/** Every vip, and every address of a vip once. */
+function keysOf(rows: readonly VipRow[]): Key[] {
+	const addresses = [...new Set(rows.map((row) => row.address))];
+	return [
+		...rows.map((row) => makeKey(row, VipKind.VIP_KIND_VIP)),
+		...addresses.map((address) => makeKey({ address, port: 0, protocol: 0, number: 0, pool: 0, flags: 0 }, VipKind.VIP_KIND_ADDRESS)),
+	];
+}
+
+function makeKey(row: VipRow, kind: number): Key {
+	const family = familyOf(row.address);
+	const bytes = new Uint8Array(family === 4 ? VIP4_ENTRY_SIZE : VIP6_ENTRY_SIZE);
+	const view = new DataView(bytes.buffer);
+	const { port, protocol, pool, flags, number } = row;
+	const common = { port, protocol, kind, vip: number, pool, flags };
+	if (family === 4) {
+		encodeVip4Entry(view, 0, { ...common, address: new DataView(addressBytes(row.address).buffer).getUint32(0) });
+		return { row, kind, bytes, words: [view.getBigUint64(0, true)] };
+	}
+	encodeVip6Entry(view, 0, { ...common, address: addressBytes(row.address) });
+	return { row, kind, bytes, words: [view.getBigUint64(0, true), view.getBigUint64(8, true), BigInt(view.getUint32(16, true))] };
+}
+
+function fill(table: FamilyTable, base: number, buckets: number, keys: readonly Key[], placement: Placement): void {
+	const bytes = new Uint8Array(table.memory, base, buckets * table.bucketSize);
+	bytes.fill(0);
+	const used = new Map<number, number>();
+	for (const [i, key] of keys.entries()) {
+		const bucket = placement.buckets[i] ?? 0;
+		const way = used.get(bucket) ?? 0;
+		used.set(bucket, way + 1);
+		bytes.set(key.bytes, bucket * table.bucketSize + way * table.entrySize);
+	}
+}
+
+function decodeRow(memory: ArrayBuffer, at: number, family: 4 | 6): VipRow | undefined {
+	const view = new DataView(memory);
+	const entry = family === 4 ? decodeVip4Entry(view, at) : decodeVip6Entry(view, at);
+	if (entry.kind !== VipKind.VIP_KIND_VIP) return undefined;
+	const address = typeof entry.address === 'number' ? ipv4(entry.address) : formatAddress(entry.address);
+	return { address, port: entry.port, protocol: entry.protocol, number: entry.vip, pool: entry.pool, flags: entry.flags };
+}
+
+function ipv4(host: number): Address {
+	return formatAddress(Uint8Array.of(host >>> 24, (host >>> 16) & 255, (host >>> 8) & 255, host & 255));
+}
