@@ -9,7 +9,7 @@ export type InstanceReason = 'passing' | 'warning' | 'check-failed' | 'maintenan
 
 /** One instance as the registry lists it, already validated. */
 export interface Instance {
-	/** Unique within the pool's service: Consul node + service id, etcd key, index in a file. */
+	/** Unique within the pool's service: Consul node + service id, etcd key, endpoint in a file. */
 	readonly id: string;
 	readonly address: Address;
 	/** 0 = not stated. Direct server return keeps the port, so it must equal the vip's. */
@@ -54,7 +54,7 @@ export interface Snapshot {
 	/** Sorted by id. */
 	readonly instances: readonly Instance[];
 	readonly rejected: readonly RejectedInstance[];
-	/** What disappeared since the previous snapshot of the same watch; empty for the first. */
+	/** What disappeared since the previous snapshot of the same watch, or disappeared before and is explained only now; empty for the first. */
 	readonly absences: readonly Absence[];
 }
 

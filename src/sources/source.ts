@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where desired state comes from. One interface, one conformance suite (test/integration/source-conformance.ts).
+// Where desired state comes from. One interface, one conformance suite (test/support/source-conformance.ts).
 import type { Snapshot } from '../model/snapshot.ts';
 
 export type SourceKind = 'consul' | 'etcd' | 'file';
@@ -30,10 +30,11 @@ export interface Watch {
 	close(): Promise<void>;
 }
 
-export interface SnapshotListener {
-	/** Called only when the content changed. Anything it throws is logged by the source and changes nothing there. */
-	(snapshot: Snapshot): void;
-}
+/**
+ * Called only with news: the content changed, or it became known how an instance had gone. Anything it throws is
+ * logged by the source and changes nothing there.
+ */
+export type SnapshotListener = (snapshot: Snapshot) => void;
 
 /**
  * A registry or file. A source that fails keeps silent and says so in status(); it never emits an empty
