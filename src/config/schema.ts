@@ -87,11 +87,10 @@ export const datapathSchema = z
 			1_000_000_000,
 			'Most flow-table inserts a second on each CPU; packets above it are still forwarded. 0 = no limit.',
 		).default(0),
-		hash_seed_file: pathText(
-			'File with a secret of 32 hexadecimal digits shared by the fleet, mixed into the flow hash. Only where no Katran box shares the ECMP group.',
-		)
-			.nullable()
-			.default(null),
+		hash_seed_file: pathText('A file.').nullable().default(null).meta({
+			description:
+				"File with a secret that the fleet shares, mixed into the flow hash; only where no Katran box shares the ECMP group. `null` = Katran's hash.",
+		}),
 		pin_path: absolutePath(200, 'Folder in bpffs that holds the pinned programs and maps.').prefault('/sys/fs/bpf/xdpilot'),
 		encap: encap.default('ipip').meta({ description: 'Encapsulation of pools that name none, of server ids and of source routes.' }),
 		gue_port: integer(1, 65_535, 'UDP destination port of GUE.').default(6080),
@@ -160,7 +159,7 @@ export const vipSchema = z
 	.strictObject({
 		address: prefixText('The address that clients connect to, or a prefix of them.'),
 		port: integer(0, 65_535, 'The port that clients connect to; 0 = every port.'),
-		protocol: z.enum(['tcp', 'udp']),
+		protocol: z.enum(['tcp', 'udp']).meta({ description: 'A service on both needs two vips.' }),
 		pool: nameText('Name of the pool that serves it.'),
 		flags: z.array(z.enum(VIP_FLAGS)).default([]).meta({ description: 'See docs/configuration.md for what each does.' }),
 	})

@@ -18,6 +18,7 @@ export interface EtcdEndpoint {
 }
 
 const consulAddress = text<ConsulAddress>({
+	title: 'URL',
 	expected: 'http://HOST:PORT, https://HOST:PORT or unix:///PATH',
 	description: 'The Consul agent: http, https or a Unix socket.',
 	examples: ['http://127.0.0.1:8500', 'https://consul.example:8501', 'unix:///run/consul/consul.sock'],
@@ -33,6 +34,7 @@ const consulAddress = text<ConsulAddress>({
 });
 
 const etcdEndpoint = text<EtcdEndpoint>({
+	title: 'URL',
 	expected: 'http://HOST:PORT or https://HOST:PORT',
 	description: 'One member of the cluster.',
 	examples: ['http://127.0.0.1:2379', 'https://etcd-1.example:2379'],

@@ -24,6 +24,8 @@ export function formatDuration(ms: number): string {
 
 /** What a text scalar is: how it reads, what it becomes. */
 interface TextKind<T> {
+	/** One word for tables: "duration", "address". */
+	readonly title: string;
 	/** Completes "expected ...". */
 	readonly expected: string;
 	readonly description: string;
@@ -35,10 +37,10 @@ interface TextKind<T> {
 
 /** A string scalar that `parse` turns into a T; undefined is refused with `expected`. */
 export function text<T>(kind: TextKind<T>) {
-	const { description, examples, pattern } = kind;
+	const { title, description, examples, pattern } = kind;
 	return z
 		.string({ error: () => ({ message: kind.expected }) })
-		.meta({ description, examples: [...examples], ...(pattern === undefined ? {} : { pattern }) })
+		.meta({ title, description, examples: [...examples], ...(pattern === undefined ? {} : { pattern }) })
 		.transform((value, context): T => {
 			const parsed = kind.parse(value);
 			if (parsed !== undefined) return parsed;
@@ -52,6 +54,7 @@ export function duration(min: string, max: string, description: string) {
 	const least = parseDuration(min) ?? 0;
 	const most = parseDuration(max) ?? Number.POSITIVE_INFINITY;
 	return text({
+		title: 'duration',
 		expected: `a duration from ${min} to ${max}, such as "50ms", "30s", "10m" or "6h"`,
 		description: `${description} A duration from ${min} to ${max}.`,
 		examples: ['50ms', '30s', '10m', '6h'],
@@ -66,6 +69,7 @@ export function duration(min: string, max: string, description: string) {
 /** "0%" to "100%". Becomes a fraction, 0 to 1. */
 export function percentage(description: string) {
 	return text({
+		title: 'percentage',
 		expected: 'a percentage from 0% to 100%, such as "50%"',
 		description,
 		examples: ['50%'],
@@ -79,6 +83,7 @@ export function percentage(description: string) {
 
 export function addressText(description: string) {
 	return text<Address>({
+		title: 'address',
 		expected: 'an IPv4 or IPv6 address, such as 10.0.0.1 or "fd00::1"',
 		description,
 		examples: ['10.0.0.1', 'fd00::1'],
@@ -89,6 +94,7 @@ export function addressText(description: string) {
 /** `auto`, or an address of one family. */
 export function autoOrAddress(family: 4 | 6, description: string) {
 	return text<'auto' | Address>({
+		title: '`auto` or address',
 		expected: `auto or an IPv${family} address`,
 		description,
 		examples: ['auto', family === 4 ? '192.0.2.1' : '2001:db8::1'],
@@ -103,6 +109,7 @@ export function autoOrAddress(family: 4 | 6, description: string) {
 /** A prefix whose host bits are clear; a bare address is a host prefix. */
 export function prefixText(description: string) {
 	return text<Prefix>({
+		title: 'prefix',
 		expected: 'an address or a prefix without host bits, such as 10.0.0.0/8 or "fd00::/8"',
 		description,
 		examples: ['10.0.0.0/8', 'fd00::/8'],
@@ -120,6 +127,7 @@ export function parseCleanPrefix(value: string): Prefix | undefined {
 
 /** `auto`, or a unicast MAC address. Becomes `auto` or its 6 bytes in wire order. */
 export const gatewayMac = text<'auto' | Uint8Array>({
+	title: '`auto` or MAC',
 	expected: 'auto or the MAC address of one host, such as 02:00:00:00:00:01',
 	description:
 		"Destination MAC of everything sent: `auto` = the next hop of the interface's default route, followed when it changes; or a MAC address.",
@@ -136,6 +144,7 @@ export const gatewayMac = text<'auto' | Uint8Array>({
 
 /** A name of the kernel's: 1 to 15 bytes, no slash, no blank (dev_valid_name in net/core/dev.c). */
 export const interfaceName = text({
+	title: 'interface',
 	expected: 'the name of a network interface: 1 to 15 characters, no slash, colon or blank',
 	description: 'Name of a network interface.',
 	examples: ['eth0'],
@@ -149,6 +158,7 @@ export const NAME_EXPECTED = 'a name of 1 to 63 letters, digits, ".", "_" or "-"
 
 export function nameText(description: string) {
 	return text({
+		title: 'name',
 		expected: NAME_EXPECTED,
 		description,
 		examples: ['web'],
@@ -160,6 +170,7 @@ export function nameText(description: string) {
 /** Printable text of 1 to `max` characters: what a registry may call a service, a tag, a datacenter, a user. */
 export function label(max: number, description: string) {
 	return text({
+		title: 'text',
 		expected: `1 to ${max} printable characters`,
 		description,
 		examples: [],
@@ -170,6 +181,7 @@ export function label(max: number, description: string) {
 /** A path in the file system. Relative ones are relative to the configuration file; loadConfig makes them absolute. */
 export function pathText(description: string) {
 	return text({
+		title: 'path',
 		expected: 'a path',
 		description: `${description} Relative paths start at this file's folder.`,
 		examples: [],
@@ -180,6 +192,7 @@ export function pathText(description: string) {
 /** An absolute path without "." and ".." parts. */
 export function absolutePath(max: number, description: string) {
 	return text({
+		title: 'absolute path',
 		expected: `an absolute path of at most ${max} bytes without "." or ".." parts`,
 		description,
 		examples: [],

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which configured features this version does not have yet. The schema knows their keys, so that a configuration
+// need not change when they come; until then `run` refuses them by name and `simulate` warns.
+import { isHost, type VipFlag, vipKey } from '../model/vip.ts';
+import type { Config, EtcdSourceConfig } from './schema.ts';
+
+export interface MissingFeature {
+	/** Where the configuration asks for it. */
+	readonly key: string;
+	/** What does not happen, as a sentence without its full stop. */
+	readonly why: string;
+}
+
+const FLAGS_NOT_BUILT: readonly VipFlag[] = ['source_routing', 'local', 'global_flow_table', 'udp_stable_routing'];
+const LAYOUTS_BUILT: readonly EtcdSourceConfig['layout'][] = ['auto', 'grpc-naming', 'host-port'];
+/** What fits into one page beside XDP's headroom and tail; above it a program must handle several buffers. */
+const MAX_SINGLE_BUFFER_FRAME = 3498;
+
+/** In the order of the configuration's sections; empty when everything configured exists. */
+export function missingFeatures(config: Config): MissingFeature[] {
+	return [...datapathFeatures(config.datapath), ...sourceFeatures(config), ...poolFeatures(config), ...vipFeatures(config)];
+}
+
+function datapathFeatures(datapath: Config['datapath']): MissingFeature[] {
+	const { decap } = datapath;
+	const asked: readonly (readonly [boolean, string, string])[] = [
+		[datapath.interfaces.length > 1, 'interface', 'only one interface is served'],
+		[datapath.max_frame > MAX_SINGLE_BUFFER_FRAME, 'max_frame', `frames above ${MAX_SINGLE_BUFFER_FRAME} bytes are not handled`],
+		[datapath.flow_table === 'per_cpu', 'flow_table', 'the flow table is always shared by all CPUs'],
+		[datapath.hash_seed_file !== null, 'hash_seed_file', "flows are hashed with Katran's seeds only"],
+		[datapath.encap === 'gue' && datapath.server_ids.length > 0, 'encap', 'server ids are reached through IPIP only'],
+		[datapath.gue_checksum === 'exact', 'gue_checksum', 'GUE is not sent'],
+		[datapath.tcp_server_id, 'tcp_server_id', 'TCP server ids are not read'],
+		[decap.ipip || decap.gue, 'decap', 'nothing is decapsulated on the load balancer'],
+		[datapath.source_routes.length > 0, 'source_routes', 'the source address does not choose the backend'],
+	];
+	return asked.filter(([used]) => used).map(([, key, why]) => ({ key: `datapath.${key}`, why }));
+}
+
+function sourceFeatures({ sources }: Config): MissingFeature[] {
+	return [...sources].flatMap(([name, source]) =>
+		source.kind === 'etcd' && !LAYOUTS_BUILT.includes(source.layout)
+			? [{ key: `sources.${name}.layout`, why: `the layout ${source.layout} can't be read` }]
+			: [],
+	);
+}
+
+function poolFeatures({ pools }: Config): MissingFeature[] {
+	return [...pools].flatMap(([name, pool]) =>
+		pool.encap === 'gue' ? [{ key: `pools.${name}.encap`, why: 'backends are reached through IPIP only' }] : [],
+	);
+}
+
+function vipFeatures({ vips }: Config): MissingFeature[] {
+	return vips.flatMap((vip, i) => {
+		const flags = vip.flags.filter((flag) => FLAGS_NOT_BUILT.includes(flag));
+		const missing = flags.map((flag) => ({ key: `vips[${i}].flags`, why: `the flag ${flag} of ${vipKey(vip)} has no effect` }));
+		return isHost(vip.prefix)
+			? missing
+			: [{ key: `vips[${i}].address`, why: `a vip that is a prefix (${vipKey(vip)}) is not served` }, ...missing];
+	});
+}
