@@ -23,8 +23,8 @@ export interface MapSpec {
 }
 
 export class BpfMap {
-	/** A new map that is pinned nowhere. */
-	static create(spec: MapSpec): BpfMap;
+	/** A new map that is pinned nowhere. `inner`: the template of a map-in-map; it may be closed afterwards. */
+	static create(spec: MapSpec & { readonly inner?: BpfMap }): BpfMap;
 	/** Opens a pinned map. */
 	static open(path: string): BpfMap;
 	readonly fd: number;
