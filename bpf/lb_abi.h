@@ -253,11 +253,14 @@ struct meta {
 	__u8 object_hash[32]; /* SHA-256 of the object file */
 	__u8 options_hash[32]; /* of everything in lb_config but flow_key */
 	__u64 flow_key[24];
-	__u64 pad[2];
+	/* the inner maps' sizes, which can't be read from the outer one */
+	__u32 ring_size;
+	__u32 max_backends_per_pool;
+	__u64 pad;
 };
 
 enum pool_phase {
-	POOL_NONE = 0, /* the row is unused */
+	POOL_NONE = 0, /* no ring was ever written; with an empty name, the row is unused */
 	POOL_PENDING = 1, /* a ring write was begun and not confirmed: write it again */
 	POOL_FINAL = 2, /* the outer slot holds the ring described here */
 };

@@ -16,7 +16,7 @@ function eachOf<T>(values: readonly T[], length: number, fn: (value: T, index: n
 }
 
 /** SHA-256 of everything below: two builds with the same hash understand each other's pinned maps. */
-export const LAYOUT_HASH = '56af795b4090ce3b5f9e215eb0c9d5ccfe0a20feecedbbff2556305aa93e4b6d';
+export const LAYOUT_HASH = 'c194338aec8d68f5ba91ddfd28b0ae79b02af2d8d390c9077f08469db34e8b72';
 
 /** `enum vip_flag` */
 export const VipFlag = {
@@ -440,9 +440,11 @@ export interface Meta {
 	readonly objectHash: Uint8Array;
 	readonly optionsHash: Uint8Array;
 	readonly flowKey: readonly bigint[];
+	readonly ringSize: number;
+	readonly maxBackendsPerPool: number;
 }
 export const META_SIZE = 320;
-export const META_OFFSET = { format: 0, hz: 4, clockShift: 8, generation: 12, layoutHash: 16, objectHash: 48, optionsHash: 80, flowKey: 112 } as const;
+export const META_OFFSET = { format: 0, hz: 4, clockShift: 8, generation: 12, layoutHash: 16, objectHash: 48, optionsHash: 80, flowKey: 112, ringSize: 304, maxBackendsPerPool: 308 } as const;
 export function decodeMeta(view: DataView, at = 0): Meta {
 	return {
 		format: view.getUint32(at, true),
@@ -453,6 +455,8 @@ export function decodeMeta(view: DataView, at = 0): Meta {
 		objectHash: bytesAt(view, at + 48, 32).slice(),
 		optionsHash: bytesAt(view, at + 80, 32).slice(),
 		flowKey: Array.from({ length: 24 }, (_, i) => view.getBigUint64(at + 112 + i * 8, true)),
+		ringSize: view.getUint32(at + 304, true),
+		maxBackendsPerPool: view.getUint32(at + 308, true),
 	};
 }
 /** Writes every byte; padding becomes zero. */
@@ -466,6 +470,8 @@ export function encodeMeta(view: DataView, at: number, value: Meta): void {
 	setBytes(view, at + 48, 32, value.objectHash);
 	setBytes(view, at + 80, 32, value.optionsHash);
 	eachOf(value.flowKey, 24, (x, i) => { view.setBigUint64(at + 112 + i * 8, x, true); });
+	view.setUint32(at + 304, value.ringSize, true);
+	view.setUint32(at + 308, value.maxBackendsPerPool, true);
 }
 
 /** `struct pool_row` */
