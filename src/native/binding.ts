@@ -5,9 +5,9 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { messageOf, XdpilotError } from '../errors.ts';
-import type * as binding from './binding.d.ts';
+import type * as binding from './addon.d.ts';
 
-/** Everything that binding.d.ts describes. */
+/** Everything that addon.d.ts describes. */
 export type NativeAddon = typeof binding;
 
 /** Where the addon is looked for: $XDPILOT_NATIVE, else the build folder of this package (from src/ and from dist/). */
