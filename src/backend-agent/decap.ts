@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// The decapsulating program on one interface: attached by a link that is pinned, so that it stays when this process
+// ends, and replaced without a gap when the object at hand is another. Knows nothing of vips, routes or settings.
+import { existsSync } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { isSystemError, messageOf, XdpilotError } from '../errors.ts';
+import { runJson } from '../host/command.ts';
+import type { BpfLink, BpfProgram } from '../native/addon.d.ts';
+import type { NativeAddon } from '../native/binding.ts';
+
+export type XdpMode = 'native' | 'generic';
+
+export interface Attached {
+	readonly mode: XdpMode;
+	/** What attach() did; null when the program was there already. */
+	readonly changed: string | null;
+}
+
+export interface Decapsulator {
+	/** @throws XdpilotError E_ATTACH or E_NATIVE */
+	attach(ifindex: number, mode: XdpMode | 'auto'): Promise<Attached>;
+	/** false = nothing was attached */
+	detach(): Promise<boolean>;
+}
+
+/** linux/if_link.h */
+const XDP_FLAGS: Readonly<Record<XdpMode, number>> = { generic: 2, native: 4 };
+/** XDP_ATTACHED_SKB; every other mode runs in the driver. */
+const ATTACHED_GENERIC = 2;
+/** What drivers answer that have no XDP, or none for this MTU or number of queues. */
+const NO_NATIVE = new Set(['EOPNOTSUPP', 'ENOTSUP', 'EINVAL', 'ERANGE', 'ENOSPC', 'ENOSYS']);
+const SECTION = 'xdp';
+
+/** The object built by bpf/Makefile, from a checkout as well as from a build. */
+export function decapObjectPath(): string {
+	return fileURLToPath(new URL('../../build/bpf/decap.bpf.o', import.meta.url));
+}
+
+export class BpfDecapsulator implements Decapsulator {
+	readonly #native: NativeAddon;
+	readonly #objectPath: string;
+	readonly #pinPath: string;
+	#program: BpfProgram | undefined;
+
+	constructor(native: NativeAddon, objectPath: string, pinPath: string) {
+		this.#native = native;
+		this.#objectPath = objectPath;
+		this.#pinPath = pinPath;
+	}
+
+	async attach(ifindex: number, mode: XdpMode | 'auto'): Promise<Attached> {
+		const program = this.#load();
+		const link = this.#pinnedLink();
+		if (link !== undefined) {
+			try {
+				const attached = await this.#adopt(link, program, ifindex);
+				if (attached !== undefined) return attached;
+			} finally {
+				link.close();
+			}
+			// The interface it was made for has gone; the pin holds an empty shell.
+			await this.#unpin();
+		}
+		const used = this.#attachNew(program, ifindex, mode);
+		await mkdir(this.#pinPath, { recursive: true, mode: 0o700 });
+		used.link.pin(`${this.#pinPath}/link`);
+		used.link.close();
+		return { mode: used.mode, changed: `decapsulating (XDP ${used.mode}), pinned at ${this.#pinPath}` };
+	}
+
+	async detach(): Promise<boolean> {
+		const had = existsSync(`${this.#pinPath}/link`);
+		await this.#unpin();
+		return had;
+	}
+
+	/** Keeps a link that is on the right interface, with this program on it; undefined when it is on none. */
+	async #adopt(link: BpfLink, program: BpfProgram, ifindex: number): Promise<Attached | undefined> {
+		const info = link.info();
+		if (info.ifindex !== ifindex) return undefined;
+		const mode = await attachedMode(ifindex);
+		const same = info.programId === program.info().id || (await attachedTag(ifindex)) === program.info().tag;
+		if (!same) link.update(program);
+		return { mode, changed: same ? null : 'the decapsulating program was replaced' };
+	}
+
+	#load(): BpfProgram {
+		if (this.#program !== undefined) return this.#program;
+		if (!existsSync(this.#objectPath)) {
+			throw new XdpilotError('E_NATIVE', `the BPF object is not at ${this.#objectPath}`, { hint: 'build it: npm run setup' });
+		}
+		const object = this.#native.BpfObject.open(this.#objectPath);
+		try {
+			const wanted = object.programs.find((p) => p.section === SECTION);
+			if (wanted === undefined) throw new XdpilotError('E_NATIVE', `${this.#objectPath} has no program in section ${SECTION}`);
+			for (const p of object.programs) object.setAutoload(p.name, p === wanted);
+			object.load();
+			this.#program = object.program(wanted.name);
+			return this.#program;
+		} catch (cause) {
+			if (cause instanceof XdpilotError) throw cause;
+			throw new XdpilotError('E_NATIVE', `the decapsulating program does not load: ${messageOf(cause)}`, { cause });
+		} finally {
+			object.close();
+		}
+	}
+
+	#attachNew(program: BpfProgram, ifindex: number, mode: XdpMode | 'auto'): { link: BpfLink; mode: XdpMode } {
+		try {
+			const first: XdpMode = mode === 'auto' ? 'native' : mode;
+			return { link: this.#native.BpfLink.attachXdp(program, ifindex, XDP_FLAGS[first]), mode: first };
+		} catch (cause) {
+			const code = isSystemError(cause) ? (cause.code ?? '') : '';
+			if (mode === 'auto' && NO_NATIVE.has(code)) return this.#attachNew(program, ifindex, 'generic');
+			throw new XdpilotError('E_ATTACH', `can't attach the decapsulating program: ${messageOf(cause)}`, {
+				hint: code === 'EBUSY' ? 'another XDP program is on this interface: see bpftool net' : 'try --mode generic',
+				cause,
+			});
+		}
+	}
+
+	#pinnedLink(): BpfLink | undefined {
+		const path = `${this.#pinPath}/link`;
+		return existsSync(path) ? this.#native.BpfLink.open(path) : undefined;
+	}
+
+	async #unpin(): Promise<void> {
+		await rm(this.#pinPath, { recursive: true, force: true });
+	}
+}
+
+/** The members of `ip -j link` that are read here. */
+interface XdpOfLink {
+	ifindex?: number;
+	xdp?: { mode?: number; prog?: { tag?: string } };
+}
+
+async function xdpOf(ifindex: number): Promise<XdpOfLink['xdp']> {
+	const rows = (await runJson(['ip', '-j', '-d', 'link', 'show'])) as XdpOfLink[];
+	return rows.find((r) => r.ifindex === ifindex)?.xdp;
+}
+
+async function attachedMode(ifindex: number): Promise<XdpMode> {
+	return (await xdpOf(ifindex))?.mode === ATTACHED_GENERIC ? 'generic' : 'native';
+}
+
+async function attachedTag(ifindex: number): Promise<string | undefined> {
+	return (await xdpOf(ifindex))?.prog?.tag;
+}
