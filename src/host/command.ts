@@ -106,6 +106,6 @@ function commandError(argv: Argv, error: ExecFileException, stderr: string, dead
 		});
 	}
 	if (error.killed) return new XdpilotError('E_HOST', `${command} did not end within ${deadlineMs} ms`, { cause: error, retryable: true });
-	const said = stderr.trim().split('\n').at(-1) || error.message;
+	const said = stderr.trim().split('\n').slice(0, 3).join('; ') || error.message;
 	return new XdpilotError('E_HOST', `${command} failed: ${said}`, { cause: error });
 }
