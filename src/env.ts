@@ -46,3 +46,8 @@ export function sleep(env: Env, ms: number, signal?: AbortSignal): Promise<void>
 		signal?.addEventListener('abort', onAbort, { once: true });
 	});
 }
+
+/** ISO 8601 text of a moment in milliseconds since the Unix epoch (Env.wallNow). */
+export function isoTime(epochMs: number): string {
+	return new Date(epochMs).toISOString();
+}

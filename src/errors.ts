@@ -15,6 +15,7 @@ export const ERROR_CODES = [
 	'E_DATAPATH', // a map or program operation failed
 	'E_LIMIT', // a fixed limit of the data plane is exceeded
 	'E_SOURCE', // a registry can't be read
+	'E_CONTROL', // the control socket can't be opened
 	'E_DAEMON_UNREACHABLE', // nothing answers on the control socket
 	'E_HOST', // a fact of the host (gateway, interface) can't be found or changed
 	'E_DEMO', // the demo could not keep a promise

@@ -167,7 +167,7 @@ export const vipSchema = z
 
 const controlSchema = z
 	.strictObject({
-		socket: absolutePath(100, 'The Unix socket of `status`, `why` and reload.').prefault('/run/xdpilot/control.sock'),
+		socket: absolutePath(96, 'The Unix socket of `status`, `why` and reload.').prefault('/run/xdpilot/control.sock'),
 		group: label(32, 'Group whose members may use the socket, and may reload. Default: root alone.').optional(),
 	})
 	.prefault({})
