@@ -57,13 +57,13 @@ export function judge(q: Question): Judgement {
 	const kept = new Set(hold === null ? [] : suspects);
 
 	const members = new Map<Address, Member>();
-	for (const instance of view.admitted.instances.values()) members.set(instance.address, listed(q, instance));
+	for (const instance of view.admitted.instances.values()) members.set(instance.address, listed(q, instance, hold !== null));
 	for (const [m, kind] of kinds) {
 		const next = kept.has(m) ? { ...m, kept: kind } : leave(q, m, kind);
 		if (next !== null) members.set(m.address, next);
 	}
 	const rejected = [...view.admitted.rejected, ...q.snapshot.rejected];
-	const belief: Belief = { members, departures: view.departures, believed, hold, rejected };
+	const belief: Belief = { members, departures: ofMembers(view, members), believed, hold, rejected };
 	return { belief, ...compare(q.belief, belief), nextAt: nextAt(q, belief) };
 }
 
@@ -72,6 +72,7 @@ interface View {
 	readonly admitted: Admitted;
 	readonly listedIds: ReadonlySet<string>;
 	readonly rejectedIds: ReadonlySet<string>;
+	/** How instances have gone, as far as it was told. */
 	readonly departures: ReadonlyMap<string, AbsenceKind>;
 	/** Listed instances that take new flows. */
 	readonly serving: readonly Instance[];
@@ -84,21 +85,15 @@ function viewOf(q: Question): View {
 		admitted,
 		listedIds: new Set(instances.map((i) => i.id)),
 		rejectedIds: new Set([...admitted.rejected, ...q.snapshot.rejected].map((r) => r.instance)),
-		departures: departuresOf(q, admitted),
+		departures: new Map([...q.belief.departures, ...q.snapshot.absences.map((a) => [a.instance, a.kind] as const)]),
 		serving: instances.filter((i) => i.state === 'active' && i.weight > 0),
 	};
 }
 
-/** Remembers how instances went, for as long as a member is unlisted that was theirs. */
-function departuresOf(q: Question, admitted: Admitted): Map<string, AbsenceKind> {
-	const told = new Map([...q.belief.departures, ...q.snapshot.absences.map((a) => [a.instance, a.kind] as const)]);
-	const ids = [...q.belief.members.values()].filter((m) => !admitted.instances.has(m.address)).map((m) => m.instance ?? '');
-	return new Map(
-		ids.flatMap((id) => {
-			const kind = told.get(id);
-			return kind === undefined ? [] : [[id, kind] as const];
-		}),
-	);
+/** A source tells only once how an instance went; that is kept for as long as its member is. */
+function ofMembers(view: View, members: ReadonlyMap<Address, Member>): Map<string, AbsenceKind> {
+	const unlisted = new Set([...members.values()].flatMap((m) => (view.admitted.instances.has(m.address) ? [] : (m.instance ?? []))));
+	return new Map([...view.departures].filter(([id]) => unlisted.has(id)));
 }
 
 function departureKind(q: Question, view: View, m: Member): DepartureKind {
@@ -110,19 +105,21 @@ function departureKind(q: Question, view: View, m: Member): DepartureKind {
 	return view.departures.get(m.instance) ?? unproven;
 }
 
-/** Whether the suspects may go. Removals that were believed lately count again, less what has joined since: a slow leak is held like a sudden one, a rolling deployment is not. */
+/**
+ * Whether the suspects may go. They are weighed against what served before and still does, not against what came in
+ * their place. Removals that were believed lately count again, less what has joined since: a slow leak is held like a
+ * sudden one, a rolling deployment is not.
+ */
 function weigh(q: Question, view: View, suspects: readonly Member[], kinds: ReadonlyMap<Member, DepartureKind>) {
-	const isServingNow = (a: Address) => {
-		const m = q.belief.members.get(a);
-		return m !== undefined && isServing(m);
-	};
-	const joined = view.serving.filter((i) => !isServingNow(i.address)).length;
+	const since = q.belief.hold?.since ?? q.now;
+	const before = view.serving.flatMap((i) => q.belief.members.get(i.address) ?? []).filter(isServing);
+	const joined = view.serving.length - before.length;
+	const left = before.filter((m) => !m.isNewcomer).length;
 	const lately = q.belief.believed.filter((at) => q.now - at < q.policy.holdMs).slice(joined);
 	const removed = suspects.length + lately.length;
-	const of = [...q.belief.members.values()].filter(isServing).length + lately.length;
-	const isPanic = suspects.length > 0 && (view.serving.length === 0 || of - removed < q.policy.panicThreshold * of);
+	const of = left + removed;
+	const isPanic = suspects.length > 0 && (view.serving.length === 0 || left < q.policy.panicThreshold * of);
 	if (!isPanic) return { hold: null, believed: [...lately, ...suspects.map(() => q.now)] };
-	const since = q.belief.hold?.since ?? q.now;
 	const until = since + q.policy.holdMs;
 	if (q.now >= until && q.sourceUp) return { hold: null, believed: [] };
 	const how = [...new Set(suspects.map((m) => kinds.get(m) ?? 'missing'))].sort().join(', ');
@@ -132,12 +129,16 @@ function weigh(q: Question, view: View, suspects: readonly Member[], kinds: Read
 }
 
 /** A member that the registry lists. */
-function listed(q: Question, instance: Instance): Member {
+function listed(q: Question, instance: Instance, isHeld: boolean): Member {
 	const was = q.belief.members.get(instance.address);
 	const { address, weight, local, id, reason } = instance;
 	const wanted = instance.state === 'active' && weight === 0 ? 'draining' : instance.state;
-	const base = { address, weight, local, instance: id, reason, leaving: null, kept: null };
-	if (wanted !== 'draining') return { ...base, state: wanted, until: null };
+	const base = { address, weight, local, instance: id, reason, leaving: null, kept: null, isNewcomer: false };
+	if (wanted === 'active') {
+		const isNewcomer = isHeld && (was === undefined || !isServing(was) || was.isNewcomer);
+		return { ...base, state: wanted, isNewcomer, until: null };
+	}
+	if (wanted === 'down') return { ...base, state: wanted, until: null };
 	// Down stays down: its flows have been moved already, and a restart must not bring a drained backend back.
 	if (was?.state === 'down') return { ...base, state: 'down', until: null };
 	const until = drainEnd(q, was);
