@@ -12,6 +12,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
+
 #include "handle.h"
 
 namespace xdpilot {
@@ -20,7 +22,11 @@ bool IsBpfKind(int fd, const char *kind) {
 	char link[PATH_MAX] = "";
 	const std::string path = "/proc/self/fd/" + std::to_string(fd);
 	const ssize_t length = readlink(path.c_str(), link, sizeof(link) - 1);
-	return length > 0 && std::string(link, static_cast<size_t>(length)) == std::string("anon_inode:") + kind;
+	// A link's descriptor is bpf_link when it was created and bpf-link when it was opened from a pin.
+	std::replace(link, link + sizeof(link), '_', '-');
+	std::string wanted(kind);
+	std::replace(wanted.begin(), wanted.end(), '_', '-');
+	return length > 0 && std::string(link, static_cast<size_t>(length)) == "anon-inode:" + wanted;
 }
 
 namespace {
