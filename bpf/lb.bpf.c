@@ -1,19 +1,239 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+/*
+ * The load balancer: a packet for a vip leaves, wrapped, towards one of the vip's backends; any other packet is passed
+ * on untouched. `balance` is compiled twice, for IPv4 and IPv6, so that each copy keeps its packet in registers.
+ */
 #include "config.h"
+#include "encap.h"
+#include "flow.h"
 #include "maps.h"
+#include "packet.h"
+#include "parse.h"
+#include "quic.h"
+#include "ring.h"
+#include "stats.h"
+#include "too_big.h"
+#include "unparsed.h"
+#include "vip.h"
+
+/* Flags that change what identifies a flow; all other packets skip them with one test. */
+#define VIP_RARE_FLAGS (VIP_HASH_NO_SOURCE_PORT | VIP_HASH_DEST_PORT_ONLY | VIP_QUIC)
+
+/* A backend, and how it was found. */
+struct choice {
+	struct backend *backend;
+	__u64 link;
+	__u32 id;
+	bool from_ring;
+};
+
+/* True if a flow may stay on this backend. */
+static __always_inline bool keeps_flows(__u64 link)
+{
+	__u8 state = LINK_STATE(link);
+
+	return state == BACKEND_ACTIVE || state == BACKEND_DRAINING;
+}
+
+static __always_inline bool choose_by_id(struct choice *c, __u32 id)
+{
+	c->id = id;
+	c->backend = bpf_map_lookup_elem(&backends, &id);
+	if (unlikely(!c->backend))
+		return false;
+	c->link = READ_ONCE(c->backend->link);
+	return true;
+}
+
+/* The backend that the flow table has for this flow, unless the entry is idle or its backend keeps no flows. */
+static __always_inline bool choose_known(
+	struct choice *c, struct flow_entry *e, __u64 word, __u32 now, const struct packet *p)
+{
+	if (p->protocol == IPPROTO_UDP && flow_age(word, now) > config.udp_idle) {
+		count(CNT_FLOW_IDLE);
+		return false;
+	}
+	if (!choose_by_id(c, flow_backend(word)) || unlikely(!keeps_flows(c->link))) {
+		count(CNT_FLOW_BACKEND_GONE);
+		return false;
+	}
+	flow_touch(e, word, now);
+	c->from_ring = false;
+	return true;
+}
+
+/* The backend that the ring has for this flow. A drop reason, or DROP_MAX when there is one. */
+static __always_inline enum lb_drop choose_new(
+	struct choice *c, const struct packet *p, const struct vip *vip, const bool v6)
+{
+	__u64 nowhere[2] = { 0, 0 };
+	__u32 ports = p->ports, hash;
+	enum lb_drop reason;
+
+	if (unlikely(vip->flags & VIP_HASH_DEST_PORT_ONLY))
+		hash = ring_hash(nowhere, ports >> 16 | (ports & 0xffff0000), v6);
+	else
+		hash = ring_hash(p->src, ports, v6);
+	c->id = ring_backend(vip->pool, ring_position(hash), &reason);
+	if (unlikely(!c->id))
+		return reason;
+	c->from_ring = true;
+	/* A backend that went down a moment ago is still the best there is: the next ring will not have it. */
+	if (!choose_by_id(c, c->id) || !LINK_STATE(c->link))
+		return DROP_BACKEND_FREE;
+	return DROP_MAX;
+}
+
+/* Flow table, then ring; what the ring says is remembered. A drop reason, or DROP_MAX. */
+static __always_inline enum lb_drop choose(struct choice *c, const struct packet *p, const struct vip *vip,
+	const struct flow_ref *flow, __u32 cpu, const bool v6)
+{
+	struct flow_bucket *bucket;
+	struct flow_entry *entry;
+	enum lb_drop reason;
+	__u64 word = 0;
+	__u32 now;
+
+	if (unlikely(vip->flags & VIP_NO_FLOW_TABLE))
+		return choose_new(c, p, vip, v6);
+	bucket = flow_bucket(flow->hash, cpu);
+	if (unlikely(!bucket))
+		return DROP_INTERNAL;
+	now = flow_now();
+	entry = flow_match(bucket, flow->tag, flow->vip, &word);
+	/* A SYN begins anew: it takes the ring as it is today, and its entry is written over. */
+	if (entry && !(p->tcp_flags & TCP_FLAG_SYN_BIT) && choose_known(c, entry, word, now, p))
+		return DROP_MAX;
+	reason = choose_new(c, p, vip, v6);
+	if (reason != DROP_MAX)
+		return reason;
+	/* A reset ends a flow that we don't know; nothing follows that would have to find it. */
+	if (!(p->tcp_flags & TCP_FLAG_RST_BIT) && !flow_limited())
+		flow_write(entry ?: flow_victim(bucket, now), flow->tag, flow->vip, c->id, now);
+	return DROP_MAX;
+}
+
+/* Applies the flags of VIP_RARE_FLAGS. A verdict, or CONTINUE; c->backend is set if a connection id named one. */
+static __always_inline int apply_flags(struct xdp_md *ctx, struct packet *p, const struct vip *vip,
+	struct flow_ref *flow, struct outer *outer, struct choice *c, __u32 cpu, const bool v6)
+{
+	if (vip->flags & VIP_HASH_NO_SOURCE_PORT) {
+		flow->hash = flow_hash_without_port(flow->hash, p, v6);
+		p->ports &= 0xffff0000;
+		outer->port = 0;
+	}
+	if (vip->flags & VIP_HASH_DEST_PORT_ONLY)
+		outer->client = 0;
+	if (!config.server_ids || !(vip->flags & VIP_QUIC) || p->protocol != IPPROTO_UDP)
+		return CONTINUE;
+	if (p->icmp) {
+		quic_count_icmp(p, v6);
+		return CONTINUE;
+	}
+	struct quic_route route = {
+		.flow = { flow->hash, flow_tag(p, v6), flow->vip },
+		.vip_counter = cpu * config.max_vips + vip->number,
+		.cpu = cpu,
+		.v6 = v6,
+	};
+	int action = quic(ctx, &route);
+
+	if (action == CONTINUE && route.backend) {
+		choose_by_id(c, route.backend);
+		c->from_ring = false;
+	}
+	return action;
+}
+
+/* Sends the packet to its backend. */
+static __always_inline int forward(struct xdp_md *ctx, const struct packet *p, const struct vip *vip,
+	const struct choice *c, const struct outer *outer, __u32 cpu, __u32 frame_bytes, const bool v6)
+{
+	__u8 flags = LINK_FLAGS(c->link);
+
+	if (v6 && unlikely(!(flags & BACKEND_IPV6)))
+		return drop(DROP_BACKEND_FAMILY, frame_bytes);
+	if (unlikely(flags & BACKEND_SELF))
+		return drop(DROP_BACKEND_SELF, frame_bytes);
+	if (unlikely(!count_packet(cpu, vip->number, c->id, p, frame_bytes, c->from_ring)))
+		return drop(DROP_INTERNAL, frame_bytes);
+	if (unlikely(flags & BACKEND_LOCAL) && vip->flags & VIP_LOCAL) {
+		count(CNT_LOCAL);
+		return pass(frame_bytes);
+	}
+	return encapsulate(ctx, c->backend, c->link, outer, frame_bytes, v6);
+}
+
+/* The story of a packet. The frame is known to hold an Ethernet header. */
+static __always_inline int balance(struct xdp_md *ctx, __u32 frame_bytes, const bool v6)
+{
+	void *data = data_of(ctx), *end = end_of(ctx);
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct outer outer = { .ethernet = *(__u64 *)data };
+	struct choice choice = {};
+	struct flow_ref flow;
+	enum lb_drop reason;
+	struct packet p;
+	struct vip vip;
+	int action;
+
+	if (unlikely(!(v6 ? parse_ipv6(&p, data, end) : parse_ipv4(&p, data, end)))) {
+		struct packet quoted = {};
+
+		action = v6 ? unparsed_ipv6(ctx, &quoted) : unparsed_ipv4(ctx, &quoted);
+		if (action != CONTINUE)
+			return action;
+		p = quoted;
+	}
+	flow.hash = flow_hash(&p, v6);
+	if (!find_vip(&vip, &p, v6))
+		return pass(frame_bytes);
+	if (unlikely(frame_bytes > config.max_frame))
+		return too_big(ctx, &p, frame_bytes, v6);
+
+	flow.vip = vip.number;
+	outer.client = v6 ? p.src[1] >> 32 : p.src[0];
+	outer.port = source_port(&p);
+	outer.tos = p.tos;
+	outer.ip_bytes = p.ip_bytes;
+	if (unlikely(vip.flags & VIP_RARE_FLAGS)) {
+		action = apply_flags(ctx, &p, &vip, &flow, &outer, &choice, cpu, v6);
+		if (action != CONTINUE)
+			return action;
+	}
+	if (likely(!choice.backend)) {
+		flow.tag = flow_tag(&p, v6);
+		reason = choose(&choice, &p, &vip, &flow, cpu, v6);
+		if (unlikely(reason != DROP_MAX))
+			return drop(reason, frame_bytes);
+	}
+	return forward(ctx, &p, &vip, &choice, &outer, cpu, frame_bytes, v6);
+}
+
+static __always_inline int by_ethernet_type(struct xdp_md *ctx, __u32 frame_bytes)
+{
+	struct ethhdr *eth = data_of(ctx);
+
+	if ((void *)(eth + 1) > end_of(ctx))
+		return drop(DROP_TRUNCATED, frame_bytes);
+	if (likely(eth->h_proto == bpf_htons(ETH_P_IP)))
+		return balance(ctx, frame_bytes, false);
+	if (eth->h_proto == bpf_htons(ETH_P_IPV6))
+		return balance(ctx, frame_bytes, true);
+	return pass(frame_bytes);
+}
 
 SEC("xdp")
 int lb(struct xdp_md *ctx)
 {
-	return XDP_PASS;
+	return by_ethernet_type(ctx, end_of(ctx) - data_of(ctx));
 }
 
+/* The same for frames that span several buffers: jumbo frames, or native mode with a large MTU. */
 SEC("xdp.frags")
 int lb_frags(struct xdp_md *ctx)
 {
-	return XDP_PASS;
+	return by_ethernet_type(ctx, bpf_xdp_get_buff_len(ctx));
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -16,7 +16,7 @@ function eachOf<T>(values: readonly T[], length: number, fn: (value: T, index: n
 }
 
 /** SHA-256 of everything below: two builds with the same hash understand each other's pinned maps. */
-export const LAYOUT_HASH = 'c194338aec8d68f5ba91ddfd28b0ae79b02af2d8d390c9077f08469db34e8b72';
+export const LAYOUT_HASH = '01ef2c9e03e5722d8fa9060f747c6a7e103b77179e1061223e3de153e7d415e3';
 
 /** `enum vip_flag` */
 export const VipFlag = {
@@ -138,6 +138,38 @@ export const TooBigMode = {
 	TOO_BIG_DROP: 0,
 	TOO_BIG_ICMP: 1,
 } as const;
+
+/** `struct backend` */
+export interface Backend {
+	readonly link: bigint;
+	readonly dst4: number;
+	readonly csum4: number;
+	readonly dst6: Uint8Array;
+	readonly pool: number;
+	readonly weight: number;
+}
+export const BACKEND_SIZE = 64;
+export const BACKEND_OFFSET = { link: 0, dst4: 8, csum4: 12, dst6: 16, pool: 32, weight: 36 } as const;
+export function decodeBackend(view: DataView, at = 0): Backend {
+	return {
+		link: view.getBigUint64(at, true),
+		dst4: view.getUint32(at + 8, false),
+		csum4: view.getUint32(at + 12, true),
+		dst6: bytesAt(view, at + 16, 16).slice(),
+		pool: view.getUint32(at + 32, true),
+		weight: view.getUint32(at + 36, true),
+	};
+}
+/** Writes every byte; padding becomes zero. */
+export function encodeBackend(view: DataView, at: number, value: Backend): void {
+	bytesAt(view, at, 64).fill(0);
+	view.setBigUint64(at, value.link, true);
+	view.setUint32(at + 8, value.dst4, false);
+	view.setUint32(at + 12, value.csum4, true);
+	setBytes(view, at + 16, 16, value.dst6);
+	view.setUint32(at + 32, value.pool, true);
+	view.setUint32(at + 36, value.weight, true);
+}
 
 /** `struct vip_seed` */
 export interface VipSeed {
@@ -281,38 +313,6 @@ export function decodeVip6Bucket(view: DataView, at = 0): Vip6Bucket {
 export function encodeVip6Bucket(view: DataView, at: number, value: Vip6Bucket): void {
 	bytesAt(view, at, 64).fill(0);
 	eachOf(value.entry, 2, (x, i) => { encodeVip6Entry(view, at + i * 32, x); });
-}
-
-/** `struct backend` */
-export interface Backend {
-	readonly link: bigint;
-	readonly dst4: number;
-	readonly csum4: number;
-	readonly dst6: Uint8Array;
-	readonly pool: number;
-	readonly weight: number;
-}
-export const BACKEND_SIZE = 64;
-export const BACKEND_OFFSET = { link: 0, dst4: 8, csum4: 12, dst6: 16, pool: 32, weight: 36 } as const;
-export function decodeBackend(view: DataView, at = 0): Backend {
-	return {
-		link: view.getBigUint64(at, true),
-		dst4: view.getUint32(at + 8, false),
-		csum4: view.getUint32(at + 12, true),
-		dst6: bytesAt(view, at + 16, 16).slice(),
-		pool: view.getUint32(at + 32, true),
-		weight: view.getUint32(at + 36, true),
-	};
-}
-/** Writes every byte; padding becomes zero. */
-export function encodeBackend(view: DataView, at: number, value: Backend): void {
-	bytesAt(view, at, 64).fill(0);
-	view.setBigUint64(at, value.link, true);
-	view.setUint32(at + 8, value.dst4, false);
-	view.setUint32(at + 12, value.csum4, true);
-	setBytes(view, at + 16, 16, value.dst6);
-	view.setUint32(at + 32, value.pool, true);
-	view.setUint32(at + 36, value.weight, true);
 }
 
 /** `struct flow_entry` */
@@ -605,6 +605,20 @@ export function encodeRingHead(view: DataView, at: number, value: RingHead): voi
 
 /** Maps by name, as declared: max_entries and the ring's value size are set before load. */
 export const MAPS = {
+	"server_ids": {
+		"type": 1,
+		"keySize": 4,
+		"valueSize": 4,
+		"maxEntries": 65536,
+		"flags": 1
+	},
+	"backends": {
+		"type": 2,
+		"keySize": 4,
+		"valueSize": 64,
+		"maxEntries": 4096,
+		"flags": 1024
+	},
 	"control": {
 		"type": 2,
 		"keySize": 4,
@@ -624,13 +638,6 @@ export const MAPS = {
 		"keySize": 4,
 		"valueSize": 64,
 		"maxEntries": 2048,
-		"flags": 1024
-	},
-	"backends": {
-		"type": 2,
-		"keySize": 4,
-		"valueSize": 64,
-		"maxEntries": 4096,
 		"flags": 1024
 	},
 	"rings": {
@@ -653,13 +660,6 @@ export const MAPS = {
 		"valueSize": 128,
 		"maxEntries": 1024,
 		"flags": 1024
-	},
-	"server_ids": {
-		"type": 1,
-		"keySize": 4,
-		"valueSize": 4,
-		"maxEntries": 65536,
-		"flags": 1
 	},
 	"vip_counters": {
 		"type": 2,
