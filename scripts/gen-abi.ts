@@ -225,6 +225,8 @@ function eachOf<T>(values: readonly T[], length: number, fn: (value: T, index: n
 }
 `;
 
+const byName = (a: { readonly name: string }, b: { readonly name: string }) => (a.name < b.name ? -1 : 1);
+
 /** bpftool lies in an sbin that a user's PATH may lack. */
 function bpftool(...args: string[]): string {
 	const program = existsSync('/usr/sbin/bpftool') ? '/usr/sbin/bpftool' : 'bpftool';
@@ -235,15 +237,23 @@ function main(): void {
 	const btf = new Btf((JSON.parse(bpftool('-j', 'btf', 'dump', 'file', OBJECT)) as { types: BtfType[] }).types);
 	const rodata = btf.section('.rodata');
 	if (rodata.length !== 1) throw new Error(`.rodata must be exactly \`config\`, it has ${rodata.map((v) => v.name).join(', ')}`);
-	const maps = btf.section('.maps').map((v): MapDef => ({ name: v.name, ...mapDef(btf, btf.resolve(v.type_id).type) }));
+	const maps = btf
+		.section('.maps')
+		.map((v): MapDef => ({ name: v.name, ...mapDef(btf, btf.resolve(v.type_id).type) }))
+		.sort(byName);
 	const values = btf.section('.maps').flatMap((v) => btf.resolve(v.type_id).type.members?.filter((m) => m.name === 'value') ?? []);
 	const roots = [...rodata, ...btf.section('.abi')].map((v) => btf.resolve(v.type_id).type.id);
 	const structs = collectStructs(btf, [...values.map((m) => btf.resolve(m.type_id).type.type_id ?? -1), ...roots]);
-	const published = structs.filter((s) => s.name !== 'abi_types');
-	const enums = [...btf.types.values()].filter((t) => t.kind === 'ENUM' && t.name !== '(anon)' && t.name !== 'xdp_action');
-	const hash = createHash('sha256')
-		.update(JSON.stringify([published, enums.map((e) => [e.name, e.values]), maps]))
-		.digest('hex');
+	// By name: the order in the object follows the code, and the hash must not.
+	const published = structs.filter((s) => s.name !== 'abi_types').sort(byName);
+	const abiTypes = btf.section('.abi').flatMap((v) => btf.resolve(v.type_id).type.members ?? []);
+	const enums = abiTypes
+		.map((m) => btf.resolve(m.type_id).type)
+		.filter((t) => t.kind === 'ENUM')
+		.sort(byName);
+	// max_entries are set before load; they are options, not layout.
+	const layout = [published, enums.map((e) => [e.name, e.values]), maps.map((m) => ({ ...m, maxEntries: 0 }))];
+	const hash = createHash('sha256').update(JSON.stringify(layout)).digest('hex');
 	const text = [
 		HEAD,
 		`/** SHA-256 of everything below: two builds with the same hash understand each other's pinned maps. */\nexport const LAYOUT_HASH = '${hash}';\n`,

@@ -16,27 +16,14 @@ function eachOf<T>(values: readonly T[], length: number, fn: (value: T, index: n
 }
 
 /** SHA-256 of everything below: two builds with the same hash understand each other's pinned maps. */
-export const LAYOUT_HASH = '01ef2c9e03e5722d8fa9060f747c6a7e103b77179e1061223e3de153e7d415e3';
+export const LAYOUT_HASH = 'bf6795a51d5da6f3908c0b7c84fccea62387c93463c68d84bfe09b8c3e85ca1e';
 
-/** `enum vip_flag` */
-export const VipFlag = {
-	VIP_HASH_NO_SOURCE_PORT: 1,
-	VIP_NO_FLOW_TABLE: 2,
-	VIP_QUIC: 4,
-	VIP_HASH_DEST_PORT_ONLY: 8,
-	VIP_SOURCE_ROUTING: 16,
-	VIP_LOCAL: 32,
-	VIP_GLOBAL_FLOW_TABLE: 64,
-	VIP_HASH_SOURCE_DEST_PORT: 128,
-	VIP_UDP_STABLE_ROUTING: 256,
-	VIP_UDP_FLOW_MIGRATION: 512,
-} as const;
-
-/** `enum vip_kind` */
-export const VipKind = {
-	VIP_KIND_EMPTY: 0,
-	VIP_KIND_VIP: 1,
-	VIP_KIND_ADDRESS: 2,
+/** `enum backend_flag` */
+export const BackendFlag = {
+	BACKEND_IPV6: 1,
+	BACKEND_GUE: 2,
+	BACKEND_LOCAL: 4,
+	BACKEND_SELF: 8,
 } as const;
 
 /** `enum backend_state` */
@@ -46,14 +33,6 @@ export const BackendState = {
 	BACKEND_DRAINING: 2,
 	BACKEND_DOWN: 3,
 	BACKEND_RETIRED: 4,
-} as const;
-
-/** `enum backend_flag` */
-export const BackendFlag = {
-	BACKEND_IPV6: 1,
-	BACKEND_GUE: 2,
-	BACKEND_LOCAL: 4,
-	BACKEND_SELF: 8,
 } as const;
 
 /** `enum flow_layout` */
@@ -121,6 +100,11 @@ export const LbDrop = {
 } as const;
 export const LB_DROP_NAMES = ["truncated","ip_options","fragment","too_big","icmp_quote","pool_empty","ring_invalid","backend_free","backend_self","backend_family","quic_backend","headroom_ipv4","headroom_ipv6","reply_headroom","internal"] as const;
 
+/** `enum pool_number` */
+export const PoolNumber = {
+	POOL_SERVER_IDS: 0,
+} as const;
+
 /** `enum pool_phase` */
 export const PoolPhase = {
 	POOL_NONE: 0,
@@ -128,15 +112,31 @@ export const PoolPhase = {
 	POOL_FINAL: 2,
 } as const;
 
-/** `enum pool_number` */
-export const PoolNumber = {
-	POOL_SERVER_IDS: 0,
-} as const;
-
 /** `enum too_big_mode` */
 export const TooBigMode = {
 	TOO_BIG_DROP: 0,
 	TOO_BIG_ICMP: 1,
+} as const;
+
+/** `enum vip_flag` */
+export const VipFlag = {
+	VIP_HASH_NO_SOURCE_PORT: 1,
+	VIP_NO_FLOW_TABLE: 2,
+	VIP_QUIC: 4,
+	VIP_HASH_DEST_PORT_ONLY: 8,
+	VIP_SOURCE_ROUTING: 16,
+	VIP_LOCAL: 32,
+	VIP_GLOBAL_FLOW_TABLE: 64,
+	VIP_HASH_SOURCE_DEST_PORT: 128,
+	VIP_UDP_STABLE_ROUTING: 256,
+	VIP_UDP_FLOW_MIGRATION: 512,
+} as const;
+
+/** `enum vip_kind` */
+export const VipKind = {
+	VIP_KIND_EMPTY: 0,
+	VIP_KIND_VIP: 1,
+	VIP_KIND_ADDRESS: 2,
 } as const;
 
 /** `struct backend` */
@@ -171,24 +171,24 @@ export function encodeBackend(view: DataView, at: number, value: Backend): void 
 	view.setUint32(at + 36, value.weight, true);
 }
 
-/** `struct vip_seed` */
-export interface VipSeed {
-	readonly seed4: bigint;
-	readonly seed6: readonly bigint[];
+/** `struct backend_counter` */
+export interface BackendCounter {
+	readonly packets: bigint;
+	readonly bytes: bigint;
 }
-export const VIP_SEED_SIZE = 32;
-export const VIP_SEED_OFFSET = { seed4: 0, seed6: 8 } as const;
-export function decodeVipSeed(view: DataView, at = 0): VipSeed {
+export const BACKEND_COUNTER_SIZE = 16;
+export const BACKEND_COUNTER_OFFSET = { packets: 0, bytes: 8 } as const;
+export function decodeBackendCounter(view: DataView, at = 0): BackendCounter {
 	return {
-		seed4: view.getBigUint64(at, true),
-		seed6: Array.from({ length: 3 }, (_, i) => view.getBigUint64(at + 8 + i * 8, true)),
+		packets: view.getBigUint64(at, true),
+		bytes: view.getBigUint64(at + 8, true),
 	};
 }
 /** Writes every byte; padding becomes zero. */
-export function encodeVipSeed(view: DataView, at: number, value: VipSeed): void {
-	bytesAt(view, at, 32).fill(0);
-	view.setBigUint64(at, value.seed4, true);
-	eachOf(value.seed6, 3, (x, i) => { view.setBigUint64(at + 8 + i * 8, x, true); });
+export function encodeBackendCounter(view: DataView, at: number, value: BackendCounter): void {
+	bytesAt(view, at, 16).fill(0);
+	view.setBigUint64(at, value.packets, true);
+	view.setBigUint64(at + 8, value.bytes, true);
 }
 
 /** `struct control` */
@@ -209,199 +209,6 @@ export function encodeControl(view: DataView, at: number, value: Control): void 
 	bytesAt(view, at, 128).fill(0);
 	view.setUint32(at, value.activeVips, true);
 	eachOf(value.vipSeed, 2, (x, i) => { encodeVipSeed(view, at + 8 + i * 32, x); });
-}
-
-/** `struct vip4_entry` */
-export interface Vip4Entry {
-	readonly address: number;
-	readonly port: number;
-	readonly protocol: number;
-	readonly kind: number;
-	readonly vip: number;
-	readonly pool: number;
-	readonly flags: number;
-}
-export const VIP4_ENTRY_SIZE = 16;
-export const VIP4_ENTRY_OFFSET = { address: 0, port: 4, protocol: 6, kind: 7, vip: 8, pool: 10, flags: 12 } as const;
-export function decodeVip4Entry(view: DataView, at = 0): Vip4Entry {
-	return {
-		address: view.getUint32(at, false),
-		port: view.getUint16(at + 4, false),
-		protocol: view.getUint8(at + 6),
-		kind: view.getUint8(at + 7),
-		vip: view.getUint16(at + 8, true),
-		pool: view.getUint16(at + 10, true),
-		flags: view.getUint32(at + 12, true),
-	};
-}
-/** Writes every byte; padding becomes zero. */
-export function encodeVip4Entry(view: DataView, at: number, value: Vip4Entry): void {
-	bytesAt(view, at, 16).fill(0);
-	view.setUint32(at, value.address, false);
-	view.setUint16(at + 4, value.port, false);
-	view.setUint8(at + 6, value.protocol);
-	view.setUint8(at + 7, value.kind);
-	view.setUint16(at + 8, value.vip, true);
-	view.setUint16(at + 10, value.pool, true);
-	view.setUint32(at + 12, value.flags, true);
-}
-
-/** `struct vip4_bucket` */
-export interface Vip4Bucket {
-	readonly entry: readonly Vip4Entry[];
-}
-export const VIP4_BUCKET_SIZE = 64;
-export const VIP4_BUCKET_OFFSET = { entry: 0 } as const;
-export function decodeVip4Bucket(view: DataView, at = 0): Vip4Bucket {
-	return {
-		entry: Array.from({ length: 4 }, (_, i) => decodeVip4Entry(view, at + i * 16)),
-	};
-}
-/** Writes every byte; padding becomes zero. */
-export function encodeVip4Bucket(view: DataView, at: number, value: Vip4Bucket): void {
-	bytesAt(view, at, 64).fill(0);
-	eachOf(value.entry, 4, (x, i) => { encodeVip4Entry(view, at + i * 16, x); });
-}
-
-/** `struct vip6_entry` */
-export interface Vip6Entry {
-	readonly address: Uint8Array;
-	readonly port: number;
-	readonly protocol: number;
-	readonly kind: number;
-	readonly vip: number;
-	readonly pool: number;
-	readonly flags: number;
-}
-export const VIP6_ENTRY_SIZE = 32;
-export const VIP6_ENTRY_OFFSET = { address: 0, port: 16, protocol: 18, kind: 19, vip: 20, pool: 22, flags: 24 } as const;
-export function decodeVip6Entry(view: DataView, at = 0): Vip6Entry {
-	return {
-		address: bytesAt(view, at, 16).slice(),
-		port: view.getUint16(at + 16, false),
-		protocol: view.getUint8(at + 18),
-		kind: view.getUint8(at + 19),
-		vip: view.getUint16(at + 20, true),
-		pool: view.getUint16(at + 22, true),
-		flags: view.getUint32(at + 24, true),
-	};
-}
-/** Writes every byte; padding becomes zero. */
-export function encodeVip6Entry(view: DataView, at: number, value: Vip6Entry): void {
-	bytesAt(view, at, 32).fill(0);
-	setBytes(view, at, 16, value.address);
-	view.setUint16(at + 16, value.port, false);
-	view.setUint8(at + 18, value.protocol);
-	view.setUint8(at + 19, value.kind);
-	view.setUint16(at + 20, value.vip, true);
-	view.setUint16(at + 22, value.pool, true);
-	view.setUint32(at + 24, value.flags, true);
-}
-
-/** `struct vip6_bucket` */
-export interface Vip6Bucket {
-	readonly entry: readonly Vip6Entry[];
-}
-export const VIP6_BUCKET_SIZE = 64;
-export const VIP6_BUCKET_OFFSET = { entry: 0 } as const;
-export function decodeVip6Bucket(view: DataView, at = 0): Vip6Bucket {
-	return {
-		entry: Array.from({ length: 2 }, (_, i) => decodeVip6Entry(view, at + i * 32)),
-	};
-}
-/** Writes every byte; padding becomes zero. */
-export function encodeVip6Bucket(view: DataView, at: number, value: Vip6Bucket): void {
-	bytesAt(view, at, 64).fill(0);
-	eachOf(value.entry, 2, (x, i) => { encodeVip6Entry(view, at + i * 32, x); });
-}
-
-/** `struct flow_entry` */
-export interface FlowEntry {
-	readonly word: readonly bigint[];
-}
-export const FLOW_ENTRY_SIZE = 16;
-export const FLOW_ENTRY_OFFSET = { word: 0 } as const;
-export function decodeFlowEntry(view: DataView, at = 0): FlowEntry {
-	return {
-		word: Array.from({ length: 2 }, (_, i) => view.getBigUint64(at + i * 8, true)),
-	};
-}
-/** Writes every byte; padding becomes zero. */
-export function encodeFlowEntry(view: DataView, at: number, value: FlowEntry): void {
-	bytesAt(view, at, 16).fill(0);
-	eachOf(value.word, 2, (x, i) => { view.setBigUint64(at + i * 8, x, true); });
-}
-
-/** `struct flow_bucket` */
-export interface FlowBucket {
-	readonly entry: readonly FlowEntry[];
-}
-export const FLOW_BUCKET_SIZE = 128;
-export const FLOW_BUCKET_OFFSET = { entry: 0 } as const;
-export function decodeFlowBucket(view: DataView, at = 0): FlowBucket {
-	return {
-		entry: Array.from({ length: 8 }, (_, i) => decodeFlowEntry(view, at + i * 16)),
-	};
-}
-/** Writes every byte; padding becomes zero. */
-export function encodeFlowBucket(view: DataView, at: number, value: FlowBucket): void {
-	bytesAt(view, at, 128).fill(0);
-	eachOf(value.entry, 8, (x, i) => { encodeFlowEntry(view, at + i * 16, x); });
-}
-
-/** `struct vip_counter` */
-export interface VipCounter {
-	readonly packets: bigint;
-	readonly bytes: bigint;
-	readonly frameBytes: bigint;
-	readonly ring: bigint;
-	readonly ringSyn: bigint;
-	readonly idNew: bigint;
-	readonly idMoved: bigint;
-}
-export const VIP_COUNTER_SIZE = 64;
-export const VIP_COUNTER_OFFSET = { packets: 0, bytes: 8, frameBytes: 16, ring: 24, ringSyn: 32, idNew: 40, idMoved: 48 } as const;
-export function decodeVipCounter(view: DataView, at = 0): VipCounter {
-	return {
-		packets: view.getBigUint64(at, true),
-		bytes: view.getBigUint64(at + 8, true),
-		frameBytes: view.getBigUint64(at + 16, true),
-		ring: view.getBigUint64(at + 24, true),
-		ringSyn: view.getBigUint64(at + 32, true),
-		idNew: view.getBigUint64(at + 40, true),
-		idMoved: view.getBigUint64(at + 48, true),
-	};
-}
-/** Writes every byte; padding becomes zero. */
-export function encodeVipCounter(view: DataView, at: number, value: VipCounter): void {
-	bytesAt(view, at, 64).fill(0);
-	view.setBigUint64(at, value.packets, true);
-	view.setBigUint64(at + 8, value.bytes, true);
-	view.setBigUint64(at + 16, value.frameBytes, true);
-	view.setBigUint64(at + 24, value.ring, true);
-	view.setBigUint64(at + 32, value.ringSyn, true);
-	view.setBigUint64(at + 40, value.idNew, true);
-	view.setBigUint64(at + 48, value.idMoved, true);
-}
-
-/** `struct backend_counter` */
-export interface BackendCounter {
-	readonly packets: bigint;
-	readonly bytes: bigint;
-}
-export const BACKEND_COUNTER_SIZE = 16;
-export const BACKEND_COUNTER_OFFSET = { packets: 0, bytes: 8 } as const;
-export function decodeBackendCounter(view: DataView, at = 0): BackendCounter {
-	return {
-		packets: view.getBigUint64(at, true),
-		bytes: view.getBigUint64(at + 8, true),
-	};
-}
-/** Writes every byte; padding becomes zero. */
-export function encodeBackendCounter(view: DataView, at: number, value: BackendCounter): void {
-	bytesAt(view, at, 16).fill(0);
-	view.setBigUint64(at, value.packets, true);
-	view.setBigUint64(at + 8, value.bytes, true);
 }
 
 /** `struct cpu_counters` */
@@ -428,6 +235,114 @@ export function encodeCpuCounters(view: DataView, at: number, value: CpuCounters
 	eachOf(value.drop, 32, (x, i) => { view.setBigUint64(at + 384 + i * 8, x, true); });
 	view.setBigUint64(at + 640, value.limitSecond, true);
 	view.setBigUint64(at + 648, value.limitCount, true);
+}
+
+/** `struct flow_bucket` */
+export interface FlowBucket {
+	readonly entry: readonly FlowEntry[];
+}
+export const FLOW_BUCKET_SIZE = 128;
+export const FLOW_BUCKET_OFFSET = { entry: 0 } as const;
+export function decodeFlowBucket(view: DataView, at = 0): FlowBucket {
+	return {
+		entry: Array.from({ length: 8 }, (_, i) => decodeFlowEntry(view, at + i * 16)),
+	};
+}
+/** Writes every byte; padding becomes zero. */
+export function encodeFlowBucket(view: DataView, at: number, value: FlowBucket): void {
+	bytesAt(view, at, 128).fill(0);
+	eachOf(value.entry, 8, (x, i) => { encodeFlowEntry(view, at + i * 16, x); });
+}
+
+/** `struct flow_entry` */
+export interface FlowEntry {
+	readonly word: readonly bigint[];
+}
+export const FLOW_ENTRY_SIZE = 16;
+export const FLOW_ENTRY_OFFSET = { word: 0 } as const;
+export function decodeFlowEntry(view: DataView, at = 0): FlowEntry {
+	return {
+		word: Array.from({ length: 2 }, (_, i) => view.getBigUint64(at + i * 8, true)),
+	};
+}
+/** Writes every byte; padding becomes zero. */
+export function encodeFlowEntry(view: DataView, at: number, value: FlowEntry): void {
+	bytesAt(view, at, 16).fill(0);
+	eachOf(value.word, 2, (x, i) => { view.setBigUint64(at + i * 8, x, true); });
+}
+
+/** `struct lb_config` */
+export interface LbConfig {
+	readonly flowKey: readonly bigint[];
+	readonly ringSize: number;
+	readonly maxBackendsPerPool: number;
+	readonly maxVips: number;
+	readonly maxBackends: number;
+	readonly vipBits: number;
+	readonly flowBuckets: number;
+	readonly flowPerCpu: number;
+	readonly hashSeed: number;
+	readonly hashSeed6: number;
+	readonly maxFrame: number;
+	readonly tooBig: number;
+	readonly clockShift: number;
+	readonly udpIdle: number;
+	readonly hz: number;
+	readonly newFlowLimit: number;
+	readonly serverIds: number;
+	readonly gueSource4: number;
+	readonly gueSource6: Uint8Array;
+	readonly guePort: number;
+}
+export const LB_CONFIG_SIZE = 288;
+export const LB_CONFIG_OFFSET = { flowKey: 0, ringSize: 192, maxBackendsPerPool: 196, maxVips: 200, maxBackends: 204, vipBits: 208, flowBuckets: 212, flowPerCpu: 216, hashSeed: 220, hashSeed6: 224, maxFrame: 228, tooBig: 232, clockShift: 236, udpIdle: 240, hz: 244, newFlowLimit: 248, serverIds: 252, gueSource4: 256, gueSource6: 260, guePort: 276 } as const;
+export function decodeLbConfig(view: DataView, at = 0): LbConfig {
+	return {
+		flowKey: Array.from({ length: 24 }, (_, i) => view.getBigUint64(at + i * 8, true)),
+		ringSize: view.getUint32(at + 192, true),
+		maxBackendsPerPool: view.getUint32(at + 196, true),
+		maxVips: view.getUint32(at + 200, true),
+		maxBackends: view.getUint32(at + 204, true),
+		vipBits: view.getUint32(at + 208, true),
+		flowBuckets: view.getUint32(at + 212, true),
+		flowPerCpu: view.getUint32(at + 216, true),
+		hashSeed: view.getUint32(at + 220, true),
+		hashSeed6: view.getUint32(at + 224, true),
+		maxFrame: view.getUint32(at + 228, true),
+		tooBig: view.getUint32(at + 232, true),
+		clockShift: view.getUint32(at + 236, true),
+		udpIdle: view.getUint32(at + 240, true),
+		hz: view.getUint32(at + 244, true),
+		newFlowLimit: view.getUint32(at + 248, true),
+		serverIds: view.getUint32(at + 252, true),
+		gueSource4: view.getUint32(at + 256, false),
+		gueSource6: bytesAt(view, at + 260, 16).slice(),
+		guePort: view.getUint16(at + 276, false),
+	};
+}
+/** Writes every byte; padding becomes zero. */
+export function encodeLbConfig(view: DataView, at: number, value: LbConfig): void {
+	bytesAt(view, at, 288).fill(0);
+	eachOf(value.flowKey, 24, (x, i) => { view.setBigUint64(at + i * 8, x, true); });
+	view.setUint32(at + 192, value.ringSize, true);
+	view.setUint32(at + 196, value.maxBackendsPerPool, true);
+	view.setUint32(at + 200, value.maxVips, true);
+	view.setUint32(at + 204, value.maxBackends, true);
+	view.setUint32(at + 208, value.vipBits, true);
+	view.setUint32(at + 212, value.flowBuckets, true);
+	view.setUint32(at + 216, value.flowPerCpu, true);
+	view.setUint32(at + 220, value.hashSeed, true);
+	view.setUint32(at + 224, value.hashSeed6, true);
+	view.setUint32(at + 228, value.maxFrame, true);
+	view.setUint32(at + 232, value.tooBig, true);
+	view.setUint32(at + 236, value.clockShift, true);
+	view.setUint32(at + 240, value.udpIdle, true);
+	view.setUint32(at + 244, value.hz, true);
+	view.setUint32(at + 248, value.newFlowLimit, true);
+	view.setUint32(at + 252, value.serverIds, true);
+	view.setUint32(at + 256, value.gueSource4, false);
+	setBytes(view, at + 260, 16, value.gueSource6);
+	view.setUint16(at + 276, value.guePort, false);
 }
 
 /** `struct meta` */
@@ -509,80 +424,6 @@ export function encodePoolRow(view: DataView, at: number, value: PoolRow): void 
 	view.setUint32(at + 204, value.members, true);
 }
 
-/** `struct lb_config` */
-export interface LbConfig {
-	readonly flowKey: readonly bigint[];
-	readonly ringSize: number;
-	readonly maxBackendsPerPool: number;
-	readonly maxVips: number;
-	readonly maxBackends: number;
-	readonly vipBits: number;
-	readonly flowBuckets: number;
-	readonly flowPerCpu: number;
-	readonly hashSeed: number;
-	readonly hashSeed6: number;
-	readonly maxFrame: number;
-	readonly tooBig: number;
-	readonly clockShift: number;
-	readonly udpIdle: number;
-	readonly hz: number;
-	readonly newFlowLimit: number;
-	readonly serverIds: number;
-	readonly gueSource4: number;
-	readonly gueSource6: Uint8Array;
-	readonly guePort: number;
-}
-export const LB_CONFIG_SIZE = 288;
-export const LB_CONFIG_OFFSET = { flowKey: 0, ringSize: 192, maxBackendsPerPool: 196, maxVips: 200, maxBackends: 204, vipBits: 208, flowBuckets: 212, flowPerCpu: 216, hashSeed: 220, hashSeed6: 224, maxFrame: 228, tooBig: 232, clockShift: 236, udpIdle: 240, hz: 244, newFlowLimit: 248, serverIds: 252, gueSource4: 256, gueSource6: 260, guePort: 276 } as const;
-export function decodeLbConfig(view: DataView, at = 0): LbConfig {
-	return {
-		flowKey: Array.from({ length: 24 }, (_, i) => view.getBigUint64(at + i * 8, true)),
-		ringSize: view.getUint32(at + 192, true),
-		maxBackendsPerPool: view.getUint32(at + 196, true),
-		maxVips: view.getUint32(at + 200, true),
-		maxBackends: view.getUint32(at + 204, true),
-		vipBits: view.getUint32(at + 208, true),
-		flowBuckets: view.getUint32(at + 212, true),
-		flowPerCpu: view.getUint32(at + 216, true),
-		hashSeed: view.getUint32(at + 220, true),
-		hashSeed6: view.getUint32(at + 224, true),
-		maxFrame: view.getUint32(at + 228, true),
-		tooBig: view.getUint32(at + 232, true),
-		clockShift: view.getUint32(at + 236, true),
-		udpIdle: view.getUint32(at + 240, true),
-		hz: view.getUint32(at + 244, true),
-		newFlowLimit: view.getUint32(at + 248, true),
-		serverIds: view.getUint32(at + 252, true),
-		gueSource4: view.getUint32(at + 256, false),
-		gueSource6: bytesAt(view, at + 260, 16).slice(),
-		guePort: view.getUint16(at + 276, false),
-	};
-}
-/** Writes every byte; padding becomes zero. */
-export function encodeLbConfig(view: DataView, at: number, value: LbConfig): void {
-	bytesAt(view, at, 288).fill(0);
-	eachOf(value.flowKey, 24, (x, i) => { view.setBigUint64(at + i * 8, x, true); });
-	view.setUint32(at + 192, value.ringSize, true);
-	view.setUint32(at + 196, value.maxBackendsPerPool, true);
-	view.setUint32(at + 200, value.maxVips, true);
-	view.setUint32(at + 204, value.maxBackends, true);
-	view.setUint32(at + 208, value.vipBits, true);
-	view.setUint32(at + 212, value.flowBuckets, true);
-	view.setUint32(at + 216, value.flowPerCpu, true);
-	view.setUint32(at + 220, value.hashSeed, true);
-	view.setUint32(at + 224, value.hashSeed6, true);
-	view.setUint32(at + 228, value.maxFrame, true);
-	view.setUint32(at + 232, value.tooBig, true);
-	view.setUint32(at + 236, value.clockShift, true);
-	view.setUint32(at + 240, value.udpIdle, true);
-	view.setUint32(at + 244, value.hz, true);
-	view.setUint32(at + 248, value.newFlowLimit, true);
-	view.setUint32(at + 252, value.serverIds, true);
-	view.setUint32(at + 256, value.gueSource4, false);
-	setBytes(view, at + 260, 16, value.gueSource6);
-	view.setUint16(at + 276, value.guePort, false);
-}
-
 /** `struct ring_head` */
 export interface RingHead {
 	readonly size: number;
@@ -603,14 +444,173 @@ export function encodeRingHead(view: DataView, at: number, value: RingHead): voi
 	view.setUint32(at + 4, value.n, true);
 }
 
+/** `struct vip4_bucket` */
+export interface Vip4Bucket {
+	readonly entry: readonly Vip4Entry[];
+}
+export const VIP4_BUCKET_SIZE = 64;
+export const VIP4_BUCKET_OFFSET = { entry: 0 } as const;
+export function decodeVip4Bucket(view: DataView, at = 0): Vip4Bucket {
+	return {
+		entry: Array.from({ length: 4 }, (_, i) => decodeVip4Entry(view, at + i * 16)),
+	};
+}
+/** Writes every byte; padding becomes zero. */
+export function encodeVip4Bucket(view: DataView, at: number, value: Vip4Bucket): void {
+	bytesAt(view, at, 64).fill(0);
+	eachOf(value.entry, 4, (x, i) => { encodeVip4Entry(view, at + i * 16, x); });
+}
+
+/** `struct vip4_entry` */
+export interface Vip4Entry {
+	readonly address: number;
+	readonly port: number;
+	readonly protocol: number;
+	readonly kind: number;
+	readonly vip: number;
+	readonly pool: number;
+	readonly flags: number;
+}
+export const VIP4_ENTRY_SIZE = 16;
+export const VIP4_ENTRY_OFFSET = { address: 0, port: 4, protocol: 6, kind: 7, vip: 8, pool: 10, flags: 12 } as const;
+export function decodeVip4Entry(view: DataView, at = 0): Vip4Entry {
+	return {
+		address: view.getUint32(at, false),
+		port: view.getUint16(at + 4, false),
+		protocol: view.getUint8(at + 6),
+		kind: view.getUint8(at + 7),
+		vip: view.getUint16(at + 8, true),
+		pool: view.getUint16(at + 10, true),
+		flags: view.getUint32(at + 12, true),
+	};
+}
+/** Writes every byte; padding becomes zero. */
+export function encodeVip4Entry(view: DataView, at: number, value: Vip4Entry): void {
+	bytesAt(view, at, 16).fill(0);
+	view.setUint32(at, value.address, false);
+	view.setUint16(at + 4, value.port, false);
+	view.setUint8(at + 6, value.protocol);
+	view.setUint8(at + 7, value.kind);
+	view.setUint16(at + 8, value.vip, true);
+	view.setUint16(at + 10, value.pool, true);
+	view.setUint32(at + 12, value.flags, true);
+}
+
+/** `struct vip6_bucket` */
+export interface Vip6Bucket {
+	readonly entry: readonly Vip6Entry[];
+}
+export const VIP6_BUCKET_SIZE = 64;
+export const VIP6_BUCKET_OFFSET = { entry: 0 } as const;
+export function decodeVip6Bucket(view: DataView, at = 0): Vip6Bucket {
+	return {
+		entry: Array.from({ length: 2 }, (_, i) => decodeVip6Entry(view, at + i * 32)),
+	};
+}
+/** Writes every byte; padding becomes zero. */
+export function encodeVip6Bucket(view: DataView, at: number, value: Vip6Bucket): void {
+	bytesAt(view, at, 64).fill(0);
+	eachOf(value.entry, 2, (x, i) => { encodeVip6Entry(view, at + i * 32, x); });
+}
+
+/** `struct vip6_entry` */
+export interface Vip6Entry {
+	readonly address: Uint8Array;
+	readonly port: number;
+	readonly protocol: number;
+	readonly kind: number;
+	readonly vip: number;
+	readonly pool: number;
+	readonly flags: number;
+}
+export const VIP6_ENTRY_SIZE = 32;
+export const VIP6_ENTRY_OFFSET = { address: 0, port: 16, protocol: 18, kind: 19, vip: 20, pool: 22, flags: 24 } as const;
+export function decodeVip6Entry(view: DataView, at = 0): Vip6Entry {
+	return {
+		address: bytesAt(view, at, 16).slice(),
+		port: view.getUint16(at + 16, false),
+		protocol: view.getUint8(at + 18),
+		kind: view.getUint8(at + 19),
+		vip: view.getUint16(at + 20, true),
+		pool: view.getUint16(at + 22, true),
+		flags: view.getUint32(at + 24, true),
+	};
+}
+/** Writes every byte; padding becomes zero. */
+export function encodeVip6Entry(view: DataView, at: number, value: Vip6Entry): void {
+	bytesAt(view, at, 32).fill(0);
+	setBytes(view, at, 16, value.address);
+	view.setUint16(at + 16, value.port, false);
+	view.setUint8(at + 18, value.protocol);
+	view.setUint8(at + 19, value.kind);
+	view.setUint16(at + 20, value.vip, true);
+	view.setUint16(at + 22, value.pool, true);
+	view.setUint32(at + 24, value.flags, true);
+}
+
+/** `struct vip_counter` */
+export interface VipCounter {
+	readonly packets: bigint;
+	readonly bytes: bigint;
+	readonly frameBytes: bigint;
+	readonly ring: bigint;
+	readonly ringSyn: bigint;
+	readonly idNew: bigint;
+	readonly idMoved: bigint;
+}
+export const VIP_COUNTER_SIZE = 64;
+export const VIP_COUNTER_OFFSET = { packets: 0, bytes: 8, frameBytes: 16, ring: 24, ringSyn: 32, idNew: 40, idMoved: 48 } as const;
+export function decodeVipCounter(view: DataView, at = 0): VipCounter {
+	return {
+		packets: view.getBigUint64(at, true),
+		bytes: view.getBigUint64(at + 8, true),
+		frameBytes: view.getBigUint64(at + 16, true),
+		ring: view.getBigUint64(at + 24, true),
+		ringSyn: view.getBigUint64(at + 32, true),
+		idNew: view.getBigUint64(at + 40, true),
+		idMoved: view.getBigUint64(at + 48, true),
+	};
+}
+/** Writes every byte; padding becomes zero. */
+export function encodeVipCounter(view: DataView, at: number, value: VipCounter): void {
+	bytesAt(view, at, 64).fill(0);
+	view.setBigUint64(at, value.packets, true);
+	view.setBigUint64(at + 8, value.bytes, true);
+	view.setBigUint64(at + 16, value.frameBytes, true);
+	view.setBigUint64(at + 24, value.ring, true);
+	view.setBigUint64(at + 32, value.ringSyn, true);
+	view.setBigUint64(at + 40, value.idNew, true);
+	view.setBigUint64(at + 48, value.idMoved, true);
+}
+
+/** `struct vip_seed` */
+export interface VipSeed {
+	readonly seed4: bigint;
+	readonly seed6: readonly bigint[];
+}
+export const VIP_SEED_SIZE = 32;
+export const VIP_SEED_OFFSET = { seed4: 0, seed6: 8 } as const;
+export function decodeVipSeed(view: DataView, at = 0): VipSeed {
+	return {
+		seed4: view.getBigUint64(at, true),
+		seed6: Array.from({ length: 3 }, (_, i) => view.getBigUint64(at + 8 + i * 8, true)),
+	};
+}
+/** Writes every byte; padding becomes zero. */
+export function encodeVipSeed(view: DataView, at: number, value: VipSeed): void {
+	bytesAt(view, at, 32).fill(0);
+	view.setBigUint64(at, value.seed4, true);
+	eachOf(value.seed6, 3, (x, i) => { view.setBigUint64(at + 8 + i * 8, x, true); });
+}
+
 /** Maps by name, as declared: max_entries and the ring's value size are set before load. */
 export const MAPS = {
-	"server_ids": {
-		"type": 1,
+	"backend_counters": {
+		"type": 2,
 		"keySize": 4,
-		"valueSize": 4,
-		"maxEntries": 65536,
-		"flags": 1
+		"valueSize": 16,
+		"maxEntries": 4096,
+		"flags": 1024
 	},
 	"backends": {
 		"type": 2,
@@ -626,18 +626,32 @@ export const MAPS = {
 		"maxEntries": 1,
 		"flags": 1024
 	},
-	"vips4": {
+	"counters": {
 		"type": 2,
 		"keySize": 4,
-		"valueSize": 64,
-		"maxEntries": 2048,
+		"valueSize": 768,
+		"maxEntries": 1,
 		"flags": 1024
 	},
-	"vips6": {
+	"flows": {
 		"type": 2,
 		"keySize": 4,
-		"valueSize": 64,
-		"maxEntries": 2048,
+		"valueSize": 128,
+		"maxEntries": 1024,
+		"flags": 1024
+	},
+	"meta": {
+		"type": 2,
+		"keySize": 4,
+		"valueSize": 320,
+		"maxEntries": 1,
+		"flags": 1024
+	},
+	"pool_rows": {
+		"type": 2,
+		"keySize": 4,
+		"valueSize": 256,
+		"maxEntries": 512,
 		"flags": 1024
 	},
 	"rings": {
@@ -654,12 +668,12 @@ export const MAPS = {
 			"flags": 0
 		}
 	},
-	"flows": {
-		"type": 2,
+	"server_ids": {
+		"type": 1,
 		"keySize": 4,
-		"valueSize": 128,
-		"maxEntries": 1024,
-		"flags": 1024
+		"valueSize": 4,
+		"maxEntries": 65536,
+		"flags": 1
 	},
 	"vip_counters": {
 		"type": 2,
@@ -668,32 +682,18 @@ export const MAPS = {
 		"maxEntries": 512,
 		"flags": 1024
 	},
-	"backend_counters": {
+	"vips4": {
 		"type": 2,
 		"keySize": 4,
-		"valueSize": 16,
-		"maxEntries": 4096,
+		"valueSize": 64,
+		"maxEntries": 2048,
 		"flags": 1024
 	},
-	"counters": {
+	"vips6": {
 		"type": 2,
 		"keySize": 4,
-		"valueSize": 768,
-		"maxEntries": 1,
-		"flags": 1024
-	},
-	"meta": {
-		"type": 2,
-		"keySize": 4,
-		"valueSize": 320,
-		"maxEntries": 1,
-		"flags": 1024
-	},
-	"pool_rows": {
-		"type": 2,
-		"keySize": 4,
-		"valueSize": 256,
-		"maxEntries": 512,
+		"valueSize": 64,
+		"maxEntries": 2048,
 		"flags": 1024
 	}
 } as const;
