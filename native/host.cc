@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -79,6 +80,16 @@ Napi::Value EnterNetns(const Napi::CallbackInfo &info) {
 	return env.Undefined();
 }
 
+/** flock(2), exclusive and without waiting. The kernel lets go of it with the last fd, however the process ends. */
+Napi::Value TryLock(const Napi::CallbackInfo &info) {
+	Napi::Env env = info.Env();
+	uint32_t fd;
+	if (!ReadU32(info[0], "fd", &fd)) return env.Undefined();
+	if (flock(static_cast<int>(fd), LOCK_EX | LOCK_NB) == 0) return Napi::Boolean::New(env, true);
+	if (errno == EWOULDBLOCK) return Napi::Boolean::New(env, false);
+	return Throw(env, {errno, "flock", "", "", "", -1});
+}
+
 Napi::Value PossibleCpus(const Napi::CallbackInfo &info) {
 	const int cpus = libbpf_num_possible_cpus();
 	if (cpus < 0) return Throw(info.Env(), {-cpus, "open", "path", "/sys/devices/system/cpu/possible", "", -1});
@@ -95,6 +106,7 @@ void DefineHost(Napi::Env env, Napi::Object exports) {
 	exports.Set("sdNotify", Napi::Function::New<SdNotify>(env, "sdNotify"));
 	exports.Set("peerCredentials", Napi::Function::New<PeerCredentials>(env, "peerCredentials"));
 	exports.Set("enterNetns", Napi::Function::New<EnterNetns>(env, "enterNetns"));
+	exports.Set("tryLock", Napi::Function::New<TryLock>(env, "tryLock"));
 	exports.Set("possibleCpus", Napi::Function::New<PossibleCpus>(env, "possibleCpus"));
 	exports.Set("libbpfVersion", Napi::Function::New<LibbpfVersion>(env, "libbpfVersion"));
 }
