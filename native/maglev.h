@@ -8,21 +8,19 @@
 namespace xdpilot {
 
 constexpr size_t kMaxRingMembers = 65535;
+constexpr uint32_t kMaxWeight = 65535;
 
 bool IsPrime(uint32_t n);
 
-/** First slot and stride of a member's permutation of the slots. */
-struct Permutation {
-	uint32_t offset, skip;
+struct RingMembers {
+	int version;   // 1: `weight` turns in the first round, one in each later; 2: turns in proportion
+	size_t count;  // 1 to kMaxRingMembers; members take turns in the order given
+	const uint64_t *hashes;
+	const uint32_t *weights;  // each 1 to kMaxWeight
+	const uint16_t *ranks;    // what a slot holds for a member; its index where this is nullptr
 };
-Permutation PermutationOf(uint64_t hash, uint32_t ring_size);
 
-/**
- * Writes to each of ring[0..ring_size) the index of its member. Members take turns in the order given.
- * version 1: `weight` turns in the first round, one in each later; version 2: turns in proportion to the weights.
- * Requires ring_size prime, 1 <= count <= kMaxRingMembers, every weight from 1 to 2^31.
- */
-void BuildRing(int version, const uint64_t *hashes, const uint32_t *weights, size_t count, uint16_t *ring,
-			   uint32_t ring_size);
+/** Fills ring[0..ring_size); ring_size must be prime and above 2. */
+void BuildRing(const RingMembers &members, uint16_t *ring, uint32_t ring_size);
 
 }  // namespace xdpilot

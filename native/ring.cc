@@ -18,17 +18,19 @@ namespace xdpilot {
 namespace {
 
 constexpr size_t kMaxWidth = 3;  // of libuv's four threads by default: files and names must not wait for rings
-constexpr uint32_t kMaxWeight = 65535;
 
 struct Ring {
 	uint32_t version = 0;
 	std::vector<uint64_t> hashes;
 	std::vector<uint32_t> weights;
+	std::vector<uint16_t> ranks;  // empty: indexes
 	std::unique_ptr<uint16_t[]> slots;
 
 	void Build(uint32_t size) {
 		slots.reset(new uint16_t[size]);
-		BuildRing(static_cast<int>(version), hashes.data(), weights.data(), hashes.size(), slots.get(), size);
+		BuildRing({static_cast<int>(version), hashes.size(), hashes.data(), weights.data(),
+				   ranks.empty() ? nullptr : ranks.data()},
+				  slots.get(), size);
 	}
 
 	/** Hands the memory over: no copy of 128 KiB on the JavaScript thread. */
@@ -56,6 +58,13 @@ bool ReadRing(Napi::Value value, Ring *out) {
 	if (count == 0 || count > kMaxRingMembers) return ThrowType(env, "a ring has 1 to 65535 members"), false;
 	if (w.ElementLength() != count) return ThrowType(env, "weights must be as many as hashes"), false;
 	out->weights.assign(w.Data(), w.Data() + count);
+	if (const Napi::Value ranks = ring.Get("ranks"); !ranks.IsUndefined()) {
+		if (!ranks.IsTypedArray() || ranks.As<Napi::TypedArray>().TypedArrayType() != napi_uint16_array ||
+			ranks.As<Napi::TypedArray>().ElementLength() != count)
+			return ThrowType(env, "ranks must be a Uint16Array with as many elements as hashes"), false;
+		const uint16_t *data = ranks.As<Napi::Uint16Array>().Data();
+		out->ranks.assign(data, data + count);
+	}
 	const auto [least, most] = std::minmax_element(out->weights.begin(), out->weights.end());
 	if (*least < 1 || *most > kMaxWeight) return ThrowType(env, "a weight is from 1 to 65535"), false;
 	return true;

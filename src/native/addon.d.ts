@@ -126,11 +126,16 @@ export interface RingInput {
 	readonly version: number;
 	/** Endpoint hashes in ring order (sorted by hash, ties by address). */
 	readonly hashes: BigUint64Array;
-	/** Same length, each >= 1. */
+	/** Same length, each from 1 to 65535. */
 	readonly weights: Uint32Array;
+	/** Same length: what a slot holds for each member; its index in `hashes` when this is absent. */
+	readonly ranks?: Uint16Array;
 }
 
-/** Builds Maglev rings on worker threads; element i of a result is the index into that ring's hashes. Sizes up to 65535 members. */
+/**
+ * Builds Maglev rings on worker threads. Up to 65535 members; ringSize a prime above 2, anything else is a TypeError,
+ * since a stride would miss slots.
+ */
 export function buildRingsAsync(rings: readonly RingInput[], ringSize: number): Promise<Uint16Array[]>;
 export function buildRing(ring: RingInput, ringSize: number): Uint16Array;
 
@@ -153,3 +158,5 @@ export function sdNotify(state: string): boolean;
 export function peerCredentials(fd: number): { readonly pid: number; readonly uid: number; readonly gid: number };
 /** Moves the calling thread into the network namespace at path (setns). For commands that work on another namespace. */
 export function enterNetns(path: string): void;
+/** flock(2) on an open file or folder, exclusive; false when another process has it. Released when the fd is closed or the process ends. */
+export function tryLock(fd: number): boolean;
