@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is pinned in bpffs, read from its folders alone: <pin path>/<ifindex>/. Needs neither daemon nor addon.
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { isSystemError, XdpilotError } from '../errors.ts';
+
+export interface Pinned {
+	readonly ifindex: number;
+	/** null when no interface here has that index: it is gone, or in another network namespace. */
+	readonly interface: string | null;
+	readonly path: string;
+	/** Whether the link that keeps the program attached is pinned. */
+	readonly attached: boolean;
+}
+
+/** @throws XdpilotError E_PERMISSION when the folder may not be read */
+export function listPinned(pinPath: string): Pinned[] {
+	return entriesOf(pinPath)
+		.filter((name) => /^\d+$/.test(name))
+		.map(Number)
+		.sort((a, b) => a - b)
+		.map((ifindex) => {
+			const folder = path.join(pinPath, String(ifindex));
+			return { ifindex, interface: interfaceName(ifindex), path: folder, attached: existsSync(path.join(folder, 'link')) };
+		});
+}
+
+/** A line for each. */
+export function describePinned(pinPath: string, pinned: readonly Pinned[]): string[] {
+	if (pinned.length === 0) return [`nothing is pinned under ${pinPath}: no packet is forwarded`];
+	return pinned.map(({ ifindex, interface: name, path: folder, attached }) => {
+		const where = name === null ? `interface ${ifindex} (not here)` : name;
+		return attached
+			? `${where} goes on forwarding with what was last written (pinned in ${folder}); backends that fail now are not noticed`
+			: `${where} has maps pinned in ${folder}, but no attached program`;
+	});
+}
+
+function entriesOf(folder: string): string[] {
+	try {
+		return readdirSync(folder);
+	} catch (e) {
+		if (isSystemError(e) && (e.code === 'ENOENT' || e.code === 'ENOTDIR')) return [];
+		if (isSystemError(e) && e.code === 'EACCES') {
+			throw new XdpilotError('E_PERMISSION', `no permission to read ${folder}`, { cause: e, hint: 'run it as root (sudo)' });
+		}
+		throw e;
+	}
+}
+
+function interfaceName(ifindex: number): string | null {
+	const names = entriesOf('/sys/class/net');
+	return names.find((name) => indexOf(name) === ifindex) ?? null;
+}
+
+function indexOf(name: string): number | undefined {
+	try {
+		return Number(readFileSync(`/sys/class/net/${name}/ifindex`, 'utf8'));
+	} catch {
+		return undefined;
+	}
+}
