@@ -61,7 +61,8 @@ function describeRing({ ring, wasHash, joins, leaves, reweighted }: RingSwapChan
 		...(reweighted.length > 0 ? [`${list(reweighted)} with another weight`] : []),
 		...(wasHash !== null && wasHash !== ring.hash ? [`${wasHash} -> ${ring.hash}`] : []),
 	];
-	return `swap the ring (${[`${ring.members.length} backends`, ...parts].join('; ')})`;
+	const count = `${ring.members.length} ${ring.members.length === 1 ? 'backend' : 'backends'}`;
+	return `swap the ring (${[count, ...parts].join('; ')})`;
 }
 
 function describeVipChange(vip: Vip, was: Vip): string {
