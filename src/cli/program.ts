@@ -7,6 +7,7 @@ import { checkCommand } from './commands/check.ts';
 import { reloadCommand } from './commands/reload.ts';
 import { statusCommand } from './commands/status.ts';
 import { whyCommand } from './commands/why.ts';
+import type { CliContext } from './context.ts';
 import { errorJson, reportError } from './report-error.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
@@ -20,13 +21,6 @@ const EXAMPLES = `Examples:
   xdpilot simulate -c lb.yaml --pcap-in in.pcap            frames through a private instance
   sudo xdpilot detach                                      take the data plane down
 `;
-
-/** Makes a command set its own exit status, e.g. 2 for "changes pending". */
-export type ExitWith = (status: number) => void;
-
-export interface CliContext extends Terminal {
-	readonly exitWith: ExitWith;
-}
 
 /** Runs one command line. Never throws; resolves with the exit status. */
 export async function runCli(argv: readonly string[], terminal: Terminal): Promise<number> {

@@ -5,8 +5,8 @@ import { type MissingFeature, missingFeatures } from '../../config/features.ts';
 import { ConfigError, loadConfig } from '../../config/load.ts';
 import type { Config } from '../../config/schema.ts';
 import { EXIT } from '../../errors.ts';
+import type { CliContext } from '../context.ts';
 import { configOption, jsonOption } from '../options.ts';
-import type { CliContext } from '../program.ts';
 import { errorJson, reportError } from '../report-error.ts';
 import { painter, printable, printJson } from '../terminal.ts';
 

@@ -4,8 +4,8 @@
 import { Command, Option } from 'commander';
 import { requestControl } from '../../observe/control-client.ts';
 import type { ReloadReport } from '../../observe/control-server.ts';
+import type { CliContext } from '../context.ts';
 import { jsonOption, socketOption } from '../options.ts';
-import type { CliContext } from '../program.ts';
 import { printable, printJson } from '../terminal.ts';
 
 interface ReloadOptions {

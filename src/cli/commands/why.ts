@@ -5,8 +5,8 @@ import { formatAge } from '../../observe/age.ts';
 import { requestControl } from '../../observe/control-client.ts';
 import { flowQuery, parseFlow } from '../../observe/flow-query.ts';
 import type { WhyReport } from '../../observe/report.ts';
+import type { CliContext } from '../context.ts';
 import { jsonOption, socketOption } from '../options.ts';
-import type { CliContext } from '../program.ts';
 import { painter, printable, printJson } from '../terminal.ts';
 
 interface WhyOptions {
