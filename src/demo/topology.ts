@@ -3,7 +3,7 @@
 // return. IPv4 and IPv6. Names carry the maker's pid, so that several can exist at once and leftovers of a dead maker
 // can be told; remove() takes everything away, whatever state it is in. Nothing outside these namespaces is touched.
 import { existsSync } from 'node:fs';
-import { readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import type { Env } from '../env.ts';
 import { type Argv, runCommand } from '../host/command.ts';
 import { BPFFS_PATH } from '../host/preflight.ts';
@@ -14,8 +14,8 @@ export interface TopologyOptions {
 	/** First part of every name, e.g. `xdpilot-demo`. */
 	readonly prefix: string;
 	readonly backends: number;
-	/** Compiled XDP program that passes everything, in section `xdp`. */
-	readonly passObject: string;
+	/** Pins an XDP program that passes everything at this path in bpffs. */
+	readonly pinPassProgram: (path: string) => void;
 	/** Addresses that the router sends to the load balancer. */
 	readonly vips: readonly Address[];
 	/** MTU of every link but the client's, bytes; 1500 by default. */
@@ -178,7 +178,9 @@ export class Topology {
 	/** A frame sent back out of a veth reaches its other end only if that has an XDP program, and only with whole checksums. */
 	async #prepareBalancerLink(): Promise<void> {
 		const peer = this.lb.routerInterface;
-		await runCommand(['ip', 'link', 'set', 'dev', peer, 'xdpdrv', 'obj', this.#opts.passObject, 'sec', 'xdp'], { netns: this.routerNetns });
+		await mkdir(this.pinPath, { mode: 0o700 });
+		this.#opts.pinPassProgram(`${this.pinPath}/pass`);
+		await runCommand(['ip', 'link', 'set', 'dev', peer, 'xdpdrv', 'pinned', `${this.pinPath}/pass`], { netns: this.routerNetns });
 		await runCommand(['ethtool', '-K', peer, 'tx', 'off'], { netns: this.routerNetns });
 		await ip(
 			this.#opts.vips.map((v) => (familyOf(v) === 4 ? `route add ${v}/32 via ${this.lb.ipv4}` : `route add ${v}/128 via ${this.lb.ipv6}`)),
