@@ -94,7 +94,7 @@ export class BpfDecapsulator implements Decapsulator {
 		try {
 			const wanted = object.programs.find((p) => p.section === SECTION);
 			if (wanted === undefined) throw new XdpilotError('E_NATIVE', `${this.#objectPath} has no program in section ${SECTION}`);
-			for (const p of object.programs) object.setAutoload(p.name, p === wanted);
+			for (const p of object.programs) object.setAutoload(p.name, p.name === wanted.name);
 			object.load();
 			this.#program = object.program(wanted.name);
 			return this.#program;
