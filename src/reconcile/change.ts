@@ -95,3 +95,16 @@ export function poolOf(change: Change): string | null {
 			return change.pool;
 	}
 }
+
+/** What of a plan belongs to each pool. */
+export function changesByPool(changes: readonly Change[]): Map<string, Change[]> {
+	const byPool = new Map<string, Change[]>();
+	for (const change of changes) {
+		const pool = poolOf(change);
+		if (pool === null) continue;
+		const mine = byPool.get(pool);
+		if (mine === undefined) byPool.set(pool, [change]);
+		else mine.push(change);
+	}
+	return byPool;
+}

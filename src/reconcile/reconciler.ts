@@ -12,7 +12,7 @@ import type { Backend } from '../model/backend.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { SourceState } from '../sources/source.ts';
 import { type Applied, applyChanges } from './apply.ts';
-import { type Change, poolOf } from './change.ts';
+import { type Change, changesByPool, poolOf } from './change.ts';
 import { describeChange, summarize } from './describe.ts';
 import { type Desired, type DesiredPool, desiredState } from './desired.ts';
 import { planChanges } from './plan.ts';
@@ -51,6 +51,7 @@ export class Reconciler {
 	#restTimer: Timer | undefined;
 	#restAttempts = 0;
 	#restError: string | null = null;
+	#roundSince: number | null = null;
 	#applied = 0;
 	#swaps = 0;
 	/** Called once when every pool has been answered and reconciled, or has failed. */
@@ -100,6 +101,11 @@ export class Reconciler {
 			this.#settled.push(resolve);
 			this.#announceSettled();
 		});
+	}
+
+	/** Env.now() at which the round that runs began; null between rounds. */
+	get roundSince(): number | null {
+		return this.#roundSince;
 	}
 
 	status(): ReconcileStatus {
@@ -181,6 +187,7 @@ export class Reconciler {
 			record.isDirty = false;
 			record.cause = null;
 		}
+		this.#roundSince = this.#opts.env.now();
 		try {
 			const { changes, applied } = await this.#reconcile(keys);
 			const byPool = changesByPool(changes);
@@ -196,6 +203,7 @@ export class Reconciler {
 			for (const record of records) this.#retry(record, error);
 			this.#finishRest(error);
 		}
+		this.#roundSince = null;
 		this.#announceSettled();
 	}
 
@@ -277,18 +285,6 @@ function desiredPool({ settings, guard }: PoolRecord): DesiredPool {
 function closeRecord(record: PoolRecord): void {
 	record.guard.close();
 	record.retry?.cancel();
-}
-
-function changesByPool(changes: readonly Change[]): Map<string, Change[]> {
-	const byPool = new Map<string, Change[]>();
-	for (const change of changes) {
-		const pool = poolOf(change);
-		if (pool === null) continue;
-		const mine = byPool.get(pool);
-		if (mine === undefined) byPool.set(pool, [change]);
-		else mine.push(change);
-	}
-	return byPool;
 }
 
 function serverIdRows({ serverIds }: Settings): unknown {
