@@ -17,6 +17,8 @@ export interface BackendEntry {
 	readonly state: BackendState | 'retired';
 	readonly encap: Encap;
 	readonly local: boolean;
+	/** The address is this host's own: encapsulating towards it would loop. */
+	readonly self: boolean;
 	/** In the ring of its pool; 0 = not in it. Meaningful only where the pool's row is final. */
 	readonly weight: number;
 }
@@ -71,12 +73,13 @@ export class BackendTable {
 			state,
 			encap: flags & BackendFlag.BACKEND_GUE ? 'gue' : 'ipip',
 			local: (flags & BackendFlag.BACKEND_LOCAL) !== 0,
+			self: (flags & BackendFlag.BACKEND_SELF) !== 0,
 			weight: raw.weight,
 		};
 	}
 
 	/** Makes a new entry of a free id; packets may be sent to it when this returns. */
-	create(entry: Omit<BackendEntry, 'weight' | 'state'> & { readonly state: BackendState }): void {
+	create(entry: Omit<BackendEntry, 'weight' | 'state' | 'self'> & { readonly state: BackendState }): void {
 		const at = entry.id * BACKEND_SIZE;
 		const v6 = familyOf(entry.address) === 6;
 		const bytes = addressBytes(entry.address);
