@@ -62,7 +62,7 @@ export class BackendAgent {
 		await work.vips(opts.vips);
 		await work.save();
 		// Last: from here on packets for the vips come out, and everything they need is there.
-		const attached = await this.#decapsulator.attach(nic.index, opts.mode);
+		const attached = await this.#decapsulator.attach({ ifindex: nic.index, mtu: nic.mtu, mode: opts.mode, vips: opts.vips });
 		if (attached.changed !== null) work.changes.push(`${nic.name}: ${attached.changed}`);
 		return { interface: nic.name, mode: attached.mode, vips: opts.vips, mss, changes: work.changes, notes: work.notes };
 	}

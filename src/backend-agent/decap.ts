@@ -6,6 +6,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { isSystemError, messageOf, XdpilotError } from '../errors.ts';
 import { runJson } from '../host/command.ts';
+import { type Address, mappedBytes } from '../model/address.ts';
 import type { BpfLink, BpfProgram } from '../native/addon.d.ts';
 import type { NativeAddon } from '../native/binding.ts';
 
@@ -17,9 +18,18 @@ export interface Attached {
 	readonly changed: string | null;
 }
 
+export interface AttachRequest {
+	readonly ifindex: number;
+	/** Bytes of an IP packet. */
+	readonly mtu: number;
+	readonly mode: XdpMode | 'auto';
+	/** Only tunnel packets for these are unwrapped. */
+	readonly vips: readonly Address[];
+}
+
 export interface Decapsulator {
 	/** @throws XdpilotError E_ATTACH or E_NATIVE */
-	attach(ifindex: number, mode: XdpMode | 'auto'): Promise<Attached>;
+	attach(request: AttachRequest): Promise<Attached>;
 	/** false = nothing was attached */
 	detach(): Promise<boolean>;
 }
@@ -30,7 +40,8 @@ const XDP_FLAGS: Readonly<Record<XdpMode, number>> = { generic: 2, native: 4 };
 const ATTACHED_GENERIC = 2;
 /** What drivers answer that have no XDP, or none for this MTU or number of queues. */
 const NO_NATIVE = new Set(['EOPNOTSUPP', 'ENOTSUP', 'EINVAL', 'ERANGE', 'ENOSPC', 'ENOSYS']);
-const SECTION = 'xdp';
+/** Longer packets come in fragments, for which the kernel wants a program that says it can take them. */
+const LINEAR_MTU = 3498;
 
 /** The object built by bpf/Makefile, from a checkout as well as from a build. */
 export function decapObjectPath(): string {
@@ -41,7 +52,8 @@ export class BpfDecapsulator implements Decapsulator {
 	readonly #native: NativeAddon;
 	readonly #objectPath: string;
 	readonly #pinPath: string;
-	#program: BpfProgram | undefined;
+	/** Loaded by the first pass of this process, with the vips that its map was given. */
+	#loaded: { readonly program: BpfProgram; readonly vips: readonly Address[]; readonly section: string } | undefined;
 
 	constructor(native: NativeAddon, objectPath: string, pinPath: string) {
 		this.#native = native;
@@ -49,12 +61,12 @@ export class BpfDecapsulator implements Decapsulator {
 		this.#pinPath = pinPath;
 	}
 
-	async attach(ifindex: number, mode: XdpMode | 'auto'): Promise<Attached> {
-		const program = this.#load();
+	async attach(request: AttachRequest): Promise<Attached> {
+		const program = this.#load(request);
 		const link = this.#pinnedLink();
 		if (link !== undefined) {
 			try {
-				const attached = await this.#adopt(link, program, ifindex);
+				const attached = await this.#adopt(link, program, request.ifindex);
 				if (attached !== undefined) return attached;
 			} finally {
 				link.close();
@@ -62,11 +74,11 @@ export class BpfDecapsulator implements Decapsulator {
 			// The interface it was made for has gone; the pin holds an empty shell.
 			await this.#unpin();
 		}
-		const used = this.#attachNew(program, ifindex, mode);
+		const made = this.#attachNew(program, request.ifindex, request.mode);
 		await mkdir(this.#pinPath, { recursive: true, mode: 0o700 });
-		used.link.pin(`${this.#pinPath}/link`);
-		used.link.close();
-		return { mode: used.mode, changed: `decapsulating (XDP ${used.mode}), pinned at ${this.#pinPath}` };
+		made.link.pin(`${this.#pinPath}/link`);
+		made.link.close();
+		return { mode: made.mode, changed: `decapsulating (XDP ${made.mode}), pinned at ${this.#pinPath}` };
 	}
 
 	async detach(): Promise<boolean> {
@@ -80,24 +92,33 @@ export class BpfDecapsulator implements Decapsulator {
 		const info = link.info();
 		if (info.ifindex !== ifindex) return undefined;
 		const mode = await attachedMode(ifindex);
-		const same = info.programId === program.info().id || (await attachedTag(ifindex)) === program.info().tag;
-		if (!same) link.update(program);
-		return { mode, changed: same ? null : 'the decapsulating program was replaced' };
+		const { id, tag } = program.info();
+		if (info.programId === id) return { mode, changed: null };
+		const isSameCode = (await attachedTag(ifindex)) === tag;
+		// An earlier run's program can't be told about other vips: ours, with a map of its own, takes its place in one step.
+		link.update(program);
+		return { mode, changed: isSameCode ? null : 'the decapsulating program was replaced' };
 	}
 
-	#load(): BpfProgram {
-		if (this.#program !== undefined) return this.#program;
+	#load({ mtu, vips }: AttachRequest): BpfProgram {
+		const section = mtu > LINEAR_MTU ? 'xdp.frags' : 'xdp';
+		const known = this.#loaded;
+		if (known !== undefined && known.section === section && sameList(known.vips, vips)) return known.program;
 		if (!existsSync(this.#objectPath)) {
 			throw new XdpilotError('E_NATIVE', `the BPF object is not at ${this.#objectPath}`, { hint: 'build it: npm run setup' });
 		}
 		const object = this.#native.BpfObject.open(this.#objectPath);
 		try {
-			const wanted = object.programs.find((p) => p.section === SECTION);
-			if (wanted === undefined) throw new XdpilotError('E_NATIVE', `${this.#objectPath} has no program in section ${SECTION}`);
+			const wanted = object.programs.find((p) => p.section === section);
+			if (wanted === undefined) throw new XdpilotError('E_NATIVE', `${this.#objectPath} has no program in section ${section}`);
 			for (const p of object.programs) object.setAutoload(p.name, p.name === wanted.name);
 			object.load();
-			this.#program = object.program(wanted.name);
-			return this.#program;
+			const map = object.map('decap_vips');
+			for (const vip of vips) map.update(mappedBytes(vip), new Uint8Array(4));
+			map.close();
+			known?.program.close();
+			this.#loaded = { program: object.program(wanted.name), vips, section };
+			return this.#loaded.program;
 		} catch (cause) {
 			if (cause instanceof XdpilotError) throw cause;
 			throw new XdpilotError('E_NATIVE', `the decapsulating program does not load: ${messageOf(cause)}`, { cause });
@@ -128,6 +149,10 @@ export class BpfDecapsulator implements Decapsulator {
 	async #unpin(): Promise<void> {
 		await rm(this.#pinPath, { recursive: true, force: true });
 	}
+}
+
+function sameList(a: readonly Address[], b: readonly Address[]): boolean {
+	return a.length === b.length && a.every((x, i) => x === b[i]);
 }
 
 /** The members of `ip -j link` that are read here. */

@@ -11,6 +11,8 @@ import { findInterface } from '../../host/interfaces.ts';
 import { BPFFS_PATH, judgePreflight, readPreflightFacts, requirePreflight } from '../../host/preflight.ts';
 import { type Address, parseAddress } from '../../model/address.ts';
 import { loadNative } from '../../native/binding.ts';
+import type { CliContext } from '../context.ts';
+import { jsonOption } from '../options.ts';
 
 interface Options {
 	readonly interface: string;
@@ -33,7 +35,7 @@ Examples:
 
 Stopping it leaves the backend serving. Run it again with other vips to change them.`;
 
-export function backendCommand(): Command {
+export function backendCommand(context: CliContext): Command {
 	return new Command('backend')
 		.description('make this host a backend: decapsulate, hold the vips on lo, and set what ARP, rp_filter and MSS need')
 		.requiredOption('-i, --interface <name>', 'interface that the load balancer sends to')
@@ -45,15 +47,15 @@ export function backendCommand(): Command {
 		.option('--detach', 'undo what this command did on this interface')
 		.option('--state <file>', 'record of what was changed (default: /run/xdpilot/backend-<interface>.json)')
 		.option('--pin-path <folder>', `pinned link of the program (default: ${BPFFS_PATH}/xdpilot-backend/<index>)`)
-		.option('--json', 'one JSON object a line')
+		.addOption(jsonOption())
 		.addHelpText('after', EXAMPLES)
-		.action(runBackend);
+		.action((options: Options) => runBackend(context, options));
 }
 
-async function runBackend(options: Options): Promise<void> {
+async function runBackend(context: CliContext, options: Options): Promise<void> {
 	requirePreflight(judgePreflight(await readPreflightFacts()));
 	const file = new StateFile(options.state ?? `/run/xdpilot/backend-${options.interface}.json`);
-	if (options.detach) return detach(options, file);
+	if (options.detach) return detach(context, options, file);
 	const vips = options.vip ?? [];
 	if (vips.length === 0)
 		throw new XdpilotError('E_USAGE', '--vip names no address', { hint: 'xdpilot backend -i eth0 --vip 203.0.113.10' });
@@ -61,16 +63,16 @@ async function runBackend(options: Options): Promise<void> {
 	const { interface: name, overhead, mode } = options;
 	const agentOptions: AgentOptions = { interface: name, vips, mtu: options.mtu ?? null, overhead, mode, pinPath };
 	const agent = new BackendAgent(agentOptions, file, new BpfDecapsulator(loadNative(), decapObjectPath(), pinPath));
-	print(options, await agent.setUp());
+	print(context, options, await agent.setUp());
 	if (options.once) return;
-	await followUntilStopped(options, agent);
+	await followUntilStopped(context, options, agent);
 }
 
-async function detach(options: Options, file: StateFile): Promise<void> {
+async function detach({ stdout, stderr }: CliContext, options: Options, file: StateFile): Promise<void> {
 	const state = await file.read();
 	if (state === undefined) {
-		if (options.json) process.stdout.write(`${JSON.stringify({ interface: options.interface, undone: [] })}\n`);
-		else process.stderr.write(`nothing to undo: there is no ${file.path}\n`);
+		if (options.json) stdout.write(`${JSON.stringify({ interface: options.interface, undone: [] })}\n`);
+		else stderr.write(`nothing to undo: there is no ${file.path}\n`);
 		return;
 	}
 	const { pinPath, vips, interface: name } = state;
@@ -80,36 +82,36 @@ async function detach(options: Options, file: StateFile): Promise<void> {
 		new BpfDecapsulator(loadNative(), decapObjectPath(), pinPath),
 	);
 	const undone = await agent.detach();
-	if (options.json) process.stdout.write(`${JSON.stringify({ interface: name, undone })}\n`);
-	else for (const line of undone) process.stdout.write(`${line}\n`);
+	if (options.json) stdout.write(`${JSON.stringify({ interface: name, undone })}\n`);
+	else for (const line of undone) stdout.write(`${line}\n`);
 }
 
-async function followUntilStopped(options: Options, agent: BackendAgent): Promise<void> {
+async function followUntilStopped(context: CliContext, options: Options, agent: BackendAgent): Promise<void> {
 	const follower = new Follower({
 		env: systemEnv,
 		pass: async () => {
 			const report = await agent.setUp();
-			if (report.changes.length > 0) print(options, report);
+			if (report.changes.length > 0) print(context, options, report);
 		},
-		onFailure: (reason) => process.stderr.write(`${options.interface}: ${reason}; trying again\n`),
+		onFailure: (reason) => context.stderr.write(`${options.interface}: ${reason}; trying again\n`),
 	});
 	await new Promise<void>((resolve) => {
 		process.once('SIGTERM', resolve);
 		process.once('SIGINT', resolve);
 	});
 	await follower.close();
-	process.stderr.write(`stopped; ${options.interface} goes on serving. To undo: xdpilot backend -i ${options.interface} --detach\n`);
+	context.stderr.write(`stopped; ${options.interface} goes on serving. To undo: xdpilot backend -i ${options.interface} --detach\n`);
 }
 
-function print(options: Options, report: AgentReport): void {
+function print({ stdout, stderr }: CliContext, options: Options, report: AgentReport): void {
 	if (options.json) {
-		process.stdout.write(`${JSON.stringify(report)}\n`);
+		stdout.write(`${JSON.stringify(report)}\n`);
 		return;
 	}
-	for (const change of report.changes) process.stdout.write(`${change}\n`);
-	for (const note of report.notes) process.stderr.write(`note: ${note}\n`);
+	for (const change of report.changes) stdout.write(`${change}\n`);
+	for (const note of report.notes) stderr.write(`note: ${note}\n`);
 	const mss = [report.mss.ipv4, report.mss.ipv6].flatMap((m, i) => (m === null ? [] : [`IPv${i === 0 ? 4 : 6} ${m}`]));
-	process.stdout.write(`${report.interface}: ready for ${report.vips.join(', ')} (XDP ${report.mode}, MSS ${mss.join(', ')})\n`);
+	stdout.write(`${report.interface}: ready for ${report.vips.join(', ')} (XDP ${report.mode}, MSS ${mss.join(', ')})\n`);
 }
 
 function parseVips(text: string, previous: readonly Address[] = []): Address[] {
