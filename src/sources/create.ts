@@ -4,6 +4,7 @@ import type { SourceConfig } from '../config/source-schema.ts';
 import type { Env } from '../env.ts';
 import { XdpilotError } from '../errors.ts';
 import type { Logger } from '../log.ts';
+import { ConsulSource } from './consul/consul-source.ts';
 import { EtcdSource } from './etcd/etcd-source.ts';
 import { layoutByName } from './etcd/layouts/by-name.ts';
 import { FileSource } from './file/file-source.ts';
@@ -20,7 +21,9 @@ export function createSource(name: string, config: SourceConfig, env: Env, logge
 			if (layout === undefined) throw new XdpilotError('E_NOT_BUILT', `sources.${name}.layout: ${config.layout} is not built yet`);
 			return new EtcdSource({ name, endpoints, prefix, layout, username, passwordFile, tls, env, logger });
 		}
-		case 'consul':
-			throw new XdpilotError('E_NOT_BUILT', `sources.${name}: consul is not built yet`);
+		case 'consul': {
+			const { address, token_file: tokenFile, tls, datacenter, wait } = config;
+			return new ConsulSource({ name, address, tokenFile, tls, datacenter, env, logger, tuning: { waitMs: wait } });
+		}
 	}
 }

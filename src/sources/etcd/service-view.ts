@@ -4,6 +4,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { IEvent, IKeyValue } from 'etcd3';
 import type { Instance, RejectedInstance } from '../../model/snapshot.ts';
+import { printable } from '../foreign-text.ts';
 import { isRefused, type Layout } from './layouts/layout.ts';
 
 /** The lease of an entry without one. */
@@ -90,8 +91,8 @@ export class ServiceView {
 	}
 }
 
-/** A key as text: itself when it is printable, else its bytes. Different keys have different texts. */
+/** A key as text: itself when it is text, else its bytes. Different keys have different texts. */
 function keyText(key: Buffer): string {
-	const text = isUtf8(key) ? key.toString('utf8') : '';
-	return text === '' || /[\p{C}\p{Zl}\p{Zp}]/u.test(text) || text.startsWith('0x') ? `0x${key.toString('hex')}` : text;
+	const text = isUtf8(key) ? key.toString('utf8') : undefined;
+	return text === undefined || text.startsWith('0x') ? `0x${key.toString('hex')}` : printable(text);
 }

@@ -2,6 +2,7 @@
 // The value is `host:port` in plain text (go-zero, registrator, many scripts), or an address alone. Names are
 // refused: a load balancer that resolves them would forward to whatever a resolver says.
 import { parseAddress } from '../../../model/address.ts';
+import { quote } from '../../foreign-text.ts';
 import type { Decoded } from './layout.ts';
 
 const BRACKETED = /^\[([^\]]*)\](?::(\d{1,5}))?$/;
@@ -17,10 +18,4 @@ export function decodeHostPort(text: string): Decoded {
 	if (address === undefined) return { refused: `${quote(host)} is not an IP address` };
 	if (Number(digits) > 65_535) return { refused: `${digits} is not a port` };
 	return { address, port: Number(digits), weight: 1, state: 'active' };
-}
-
-/** Foreign text in a message: short, and without characters that could forge a line. */
-export function quote(text: string): string {
-	const short = text.length > 60 ? `${text.slice(0, 57)}...` : text;
-	return JSON.stringify(short).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '?');
 }

@@ -4,7 +4,8 @@
 // since registries add fields at will.
 import { parseAddress } from '../../../model/address.ts';
 import { MAX_WEIGHT } from '../../../model/backend.ts';
-import { decodeHostPort, quote } from './host-port.ts';
+import { quote } from '../../foreign-text.ts';
+import { decodeHostPort } from './host-port.ts';
 import { type Decoded, isRefused } from './layout.ts';
 
 type Fields = ReadonlyMap<string, unknown>;
