@@ -12,7 +12,10 @@ import type { Address } from '../../src/model/address.ts';
 import type { BackendState } from '../../src/model/backend.ts';
 import type { Encap } from '../../src/model/pool.ts';
 import { isHost, type Vip, vipKey } from '../../src/model/vip.ts';
-import { type FakeRing, ringOf, slotOf, swapOf } from './fake-ring.ts';
+import { inputsDigest } from '../../src/ring/digest.ts';
+import { disruption } from '../../src/ring/disruption.ts';
+import { flowSlot, KATRAN_SEEDS } from '../../src/ring/flow-hash.ts';
+import { type Ring, RingFactory, referenceRingBuilder } from '../../src/ring/ring.ts';
 
 interface FakeBackend {
 	readonly id: number;
@@ -27,7 +30,7 @@ interface FakeBackend {
 
 interface FakePool {
 	readonly id: number;
-	ring: FakeRing | null;
+	ring: Ring | null;
 	generation: number;
 	readonly backends: Map<Address, FakeBackend>;
 }
@@ -61,6 +64,7 @@ export class FakeDatapath implements dp.Datapath {
 	readonly #flows = new Map<string, FakeFlow>();
 	readonly #poolIds: IdAllocator;
 	readonly #backendIds: IdAllocator;
+	readonly #rings: RingFactory;
 	#vips = new Map<string, Vip>();
 	#vipPackets = new Map<string, dp.VipCounters>();
 	#serverIds = new Map<number, Address>();
@@ -74,6 +78,7 @@ export class FakeDatapath implements dp.Datapath {
 		this.limits = { ringSize: 1009, maxBackendsPerPool: 64, maxPools: 32, maxBackends: 256, maxVips: 32, ...options.limits };
 		this.#env = options.env ?? systemEnv;
 		this.#gate = options.gate ?? (() => Promise.resolve());
+		this.#rings = new RingFactory(referenceRingBuilder, this.limits.ringSize);
 		this.#poolIds = new IdAllocator(this.limits.maxPools, 'pool');
 		this.#backendIds = new IdAllocator(this.limits.maxBackends, 'backend');
 	}
@@ -105,9 +110,9 @@ export class FakeDatapath implements dp.Datapath {
 	swapRings(rings: readonly dp.RingSpec[]): Promise<dp.RingSwap[]> {
 		return this.#serialised(async () => {
 			const changed = rings.filter((spec) => this.#isChanged(spec));
-			const built = await Promise.all(changed.map((spec) => ringOf(spec, this.limits.ringSize)));
+			const built = await this.#rings.build(changed);
 			await this.#gate();
-			return changed.map((spec, i) => this.#swap(spec, built[i] ?? null));
+			return built.map((ring) => this.#swap(ring));
 		});
 	}
 
@@ -197,8 +202,8 @@ export class FakeDatapath implements dp.Datapath {
 		} as const;
 		if (!vip) return none;
 		const pool = this.#pools.get(vip.pool);
-		const slot = slotOf(flowKey(vip, flow), this.limits.ringSize);
-		const fromRing = pool?.ring?.slots[slot];
+		const slot = flowSlot(flowKey(vip, flow).hash, this.limits.ringSize, KATRAN_SEEDS);
+		const fromRing = pool?.ring?.spec.members[pool.ring.slots[slot] ?? 0]?.address;
 		const inRing = fromRing === undefined ? undefined : pool?.backends.get(fromRing);
 		const entry = this.#entry(vip, flow);
 		const chosen = entry?.usable ? this.#backends.get(entry.id) : inRing;
@@ -273,16 +278,18 @@ export class FakeDatapath implements dp.Datapath {
 			if (!pool.backends.has(address)) throw new XdpilotError('E_DATAPATH', `backend ${address} of pool ${spec.pool} was never put`);
 		}
 		const present = pool.ring?.spec;
-		return present === undefined || ringInputs(present) !== ringInputs(spec);
+		const { ringSize } = this.limits;
+		return present === undefined || inputsDigest(present, ringSize) !== inputsDigest(spec, ringSize);
 	}
 
-	#swap(spec: dp.RingSpec, ring: FakeRing | null): dp.RingSwap {
-		if (!ring) throw new XdpilotError('E_INTERNAL', `pool ${spec.pool} has no ring to swap in`);
-		const pool = this.#pool(spec.pool);
-		const swap = swapOf(spec.pool, pool.ring, ring, ++pool.generation);
+	#swap(ring: Ring): dp.RingSwap {
+		const { pool: name, members } = ring.spec;
+		const pool = this.#pool(name);
+		const moves = disruption(pool.ring ?? { ...ring, slots: new Uint16Array(0) }, ring);
 		pool.ring = ring;
-		this.journal.push(`ring ${spec.pool} gen ${pool.generation} n ${spec.members.length}`);
-		return swap;
+		pool.generation++;
+		this.journal.push(`ring ${name} gen ${pool.generation} n ${members.length}`);
+		return { pool: name, generation: pool.generation, digest: ring.digest, ...moves };
 	}
 
 	#checkedVip(vip: Vip): Vip {
@@ -348,19 +355,15 @@ function actualPool(name: string, pool: FakePool): dp.ActualPool {
 	const { ring, generation } = pool;
 	const weights = new Map(ring?.spec.members.map((m) => [m.address, m.weight]));
 	const backends = [...pool.backends.values()].map(({ address, state, encap, local }): [Address, dp.ActualBackend] => {
-		const slots = ring ? ring.slots.reduce((n, a) => n + (a === address ? 1 : 0), 0) : 0;
+		const slots = ring?.counts[ring.spec.members.findIndex((m) => m.address === address)] ?? 0;
 		return [address, { address, state, encap, local, weight: weights.get(address) ?? 0, slots }];
 	});
-	const actualRing = ring && { hash: ring.spec.hash, digest: ring.digest, generation, inputs: ringInputs(ring.spec) };
+	const actualRing = ring && { hash: ring.spec.hash, digest: ring.digest, generation, inputs: inputsDigest(ring.spec, ring.slots.length) };
 	return { name, ring: actualRing, backends: new Map(backends) };
 }
 
 function backendCounters(pool: FakePool): Map<Address, dp.TrafficCounters> {
 	return new Map([...pool.backends.values()].map((b) => [b.address, { packets: b.packets, bytes: b.bytes }]));
-}
-
-function ringInputs(spec: dp.RingSpec): string {
-	return `${spec.hash} ${spec.members.map((m) => `${m.address}=${m.weight}`).join(' ')}`;
 }
 
 function flowName(vip: Vip, flow: dp.Flow): string {
