@@ -73,6 +73,39 @@ int wrap(struct xdp_md *ctx)
 	return XDP_ABORTED;
 }
 
+#define HEADROOM_STEP 8
+#define HEADROOM_STEPS 64
+#define TIGHT_FRAME 160
+
+/* For tests: moves the frame to the front of its buffer, so that no header fits before it, and goes on. */
+SEC("xdp")
+int tight(struct xdp_md *ctx)
+{
+	__u32 moved = 0;
+	void *data, *end;
+
+	for (int i = 0; i < HEADROOM_STEPS; i++) {
+		if (bpf_xdp_adjust_head(ctx, -HEADROOM_STEP))
+			break;
+		moved += HEADROOM_STEP;
+	}
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (moved > HEADROOM_STEP * HEADROOM_STEPS)
+		return XDP_ABORTED;
+	for (int i = 0; i < TIGHT_FRAME; i++) {
+		__u8 *to = data + i, *from = to + moved;
+
+		if ((void *)(from + 1) > end)
+			break;
+		*to = *from;
+	}
+	if (bpf_xdp_adjust_tail(ctx, -(int)moved))
+		return XDP_ABORTED;
+	bpf_tail_call(ctx, &target, 0);
+	return XDP_ABORTED;
+}
+
 SEC("xdp")
 int floor_tx(struct xdp_md *ctx)
 {
