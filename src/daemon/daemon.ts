@@ -57,6 +57,7 @@ export class Daemon {
 	/** What is closed at the end, in this order reversed. */
 	readonly #closers: (() => Promise<void> | void)[] = [];
 	#running: Running | undefined;
+	#started: Promise<void> = Promise.resolve();
 	#reloads: Promise<unknown> = Promise.resolve();
 	#heartbeat: Timer | undefined;
 	#isReady = false;
@@ -68,31 +69,34 @@ export class Daemon {
 
 	/**
 	 * Starts everything; resolves when the loop runs. When it throws, all that was opened is closed again and what
-	 * forwarded before still does. @throws XdpilotError
+	 * forwarded before still does. @throws XdpilotError; the reason of stop() when that was called meanwhile
 	 */
-	async start(): Promise<void> {
-		try {
-			await this.#start();
-		} catch (e) {
-			await this.stop();
-			throw e;
-		}
-		void this.#announceReady();
-		this.#beat(0);
+	start(): Promise<void> {
+		const started = this.#start().then(
+			() => {
+				void this.#announceReady();
+				this.#beat(0);
+			},
+			async (e: unknown) => {
+				await this.#closeAll();
+				throw e;
+			},
+		);
+		this.#started = started.catch(() => undefined);
+		return started;
 	}
 
-	/** Stops in order; idempotent. Packets are forwarded as before. */
+	/** Stops in order, also in the middle of a start; idempotent. Packets are forwarded as before. */
 	async stop(): Promise<void> {
 		this.#stopping.abort(new XdpilotError('E_INTERNAL', 'the daemon is stopping'));
+		await this.#started;
 		this.#heartbeat?.cancel();
 		await this.#reloads;
-		for (let close = this.#closers.pop(); close !== undefined; close = this.#closers.pop()) {
-			try {
-				await close();
-			} catch (e) {
-				this.#parts.logger.warn({ err: e }, `while stopping: ${messageOf(e)}`);
-			}
-		}
+		await this.#closeAll();
+	}
+
+	get isStopping(): boolean {
+		return this.#stopping.signal.aborted;
 	}
 
 	/** Reads the configuration again; one at a time. @throws XdpilotError E_CONFIG, E_NOT_BUILT: the old one stays in force */
@@ -114,9 +118,19 @@ export class Daemon {
 		return explainFlow({ flow, verdict, pool, now: this.#parts.env.wallNow() });
 	}
 
-	/** Name of the interface that is served; undefined before the configuration was read. */
+	/** The interface that is served; undefined when it never came to that. */
 	get interface(): HostInterface | undefined {
 		return this.#running?.on;
+	}
+
+	async #closeAll(): Promise<void> {
+		for (let close = this.#closers.pop(); close !== undefined; close = this.#closers.pop()) {
+			try {
+				await close();
+			} catch (e) {
+				this.#parts.logger.warn({ err: e }, `while stopping: ${messageOf(e)}`);
+			}
+		}
 	}
 
 	async #start(): Promise<void> {
@@ -133,6 +147,7 @@ export class Daemon {
 		this.#closers.push(() => control.close());
 		const gatewayMac = await firstGatewayMac(env, logger, host, on.name, config.datapath.gateway_mac, this.#stopping.signal);
 		const facts = { own, interface: on.addresses.filter((a) => a.scope === 'global').map((a) => a.address), gatewayMac };
+		this.#stopping.signal.throwIfAborted();
 		const datapath = await this.#parts.openDatapath(datapathOptions(config, facts), config, on);
 		this.#closers.push(() => datapath.close());
 		logger.info(
@@ -160,7 +175,7 @@ export class Daemon {
 			const patience = sleep(env, READY_WAIT_MS, this.#stopping.signal).catch(() => undefined);
 			await Promise.race([reconciler.whenSettled(), patience]);
 		}
-		if (this.#stopping.signal.aborted) return;
+		if (this.isStopping) return;
 		this.#isReady = true;
 		const line = statusLine(this.#facts());
 		notifier.ready(line);
@@ -214,7 +229,7 @@ export class Daemon {
 		run.ownCheckedAt = env.now();
 		try {
 			const own = await ownAddresses(host);
-			if (this.#stopping.signal.aborted || JSON.stringify(own) === JSON.stringify(run.own)) return;
+			if (this.isStopping || JSON.stringify(own) === JSON.stringify(run.own)) return;
 			logger.info({ own: own.map((o) => o.address) }, "the host's addresses changed");
 			run.own = own;
 			run.reconciler.configure(settingsOf(run.config, own));
