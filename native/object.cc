@@ -46,25 +46,28 @@ bool EndsWith(const std::string &text, const std::string &end) {
 	return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-Napi::Object Describe(Napi::Env env, const std::string &name, const bpf_map *map) {
-	Napi::Object out = Napi::Object::New(env);
-	out.Set("name", name);
-	out.Set("type", static_cast<uint32_t>(bpf_map__type(map)));
-	out.Set("keySize", bpf_map__key_size(map));
-	out.Set("valueSize", bpf_map__value_size(map));
-	out.Set("maxEntries", bpf_map__max_entries(map));
-	out.Set("flags", bpf_map__map_flags(map));
-	return out;
-}
-
-bpf_map *Inner(bpf_map *map) {
-	const bpf_map_type type = bpf_map__type(map);
-	return type == BPF_MAP_TYPE_ARRAY_OF_MAPS || type == BPF_MAP_TYPE_HASH_OF_MAPS ? bpf_map__inner_map(map) : nullptr;
-}
-
 }  // namespace
 
 void CaptureLibbpfLog() { libbpf_set_print(KeepMessage); }
+
+BpfObject::Shape::Shape(const bpf_map *map)
+	: name(bpf_map__name(map)),
+	  type(bpf_map__type(map)),
+	  key_size(bpf_map__key_size(map)),
+	  value_size(bpf_map__value_size(map)),
+	  max_entries(bpf_map__max_entries(map)),
+	  flags(bpf_map__map_flags(map)) {}
+
+Napi::Object BpfObject::Shape::Describe(Napi::Env env) const {
+	Napi::Object out = Napi::Object::New(env);
+	out.Set("name", name);
+	out.Set("type", type);
+	out.Set("keySize", key_size);
+	out.Set("valueSize", value_size);
+	out.Set("maxEntries", max_entries);
+	out.Set("flags", flags);
+	return out;
+}
 
 Napi::Function BpfObject::Define(Napi::Env env) {
 	Napi::Function constructor = DefineClass(
@@ -94,8 +97,11 @@ BpfObject::BpfObject(const Napi::CallbackInfo &info) : Napi::ObjectWrap<BpfObjec
 	}
 	bpf_map *map;
 	bpf_object__for_each_map(map, object_) {
-		maps_.emplace_back(bpf_map__name(map), map);
-		if (bpf_map__is_internal(map) && EndsWith(maps_.back().first, ".rodata")) rodata_map_ = map;
+		maps_.push_back({bpf_map__name(map), map, {}});
+		const bpf_map_type type = bpf_map__type(map);
+		if (type == BPF_MAP_TYPE_ARRAY_OF_MAPS || type == BPF_MAP_TYPE_HASH_OF_MAPS)
+			if (const bpf_map *inner = bpf_map__inner_map(map)) maps_.back().inner.emplace_back(inner);
+		if (bpf_map__is_internal(map) && EndsWith(maps_.back().name, ".rodata")) rodata_map_ = map;
 	}
 }
 
@@ -107,11 +113,11 @@ bool BpfObject::Usable(const Napi::CallbackInfo &info, const char *call) const {
 	return false;
 }
 
-bpf_map *BpfObject::FindMap(const Napi::CallbackInfo &info, const char *call) {
+BpfObject::Entry *BpfObject::FindMap(const Napi::CallbackInfo &info, const char *call) {
 	std::string name;
 	if (!Usable(info, call) || !ReadString(info[0], "name", &name)) return nullptr;
-	for (const auto &[known, map] : maps_)
-		if (known == name) return map;
+	for (Entry &entry : maps_)
+		if (entry.name == name) return &entry;
 	Throw(info.Env(), {ENOENT, call, "map", name, "", -1});
 	return nullptr;
 }
@@ -128,9 +134,9 @@ Napi::Value BpfObject::Maps(const Napi::CallbackInfo &info) {
 	if (!Usable(info, "maps")) return info.Env().Undefined();
 	Napi::Array out = Napi::Array::New(info.Env(), maps_.size());
 	for (uint32_t i = 0; i < maps_.size(); i++) {
-		const auto &[name, map] = maps_[i];
-		Napi::Object one = Describe(info.Env(), name, map);
-		if (bpf_map *inner = Inner(map)) one.Set("inner", Describe(info.Env(), bpf_map__name(inner), inner));
+		Napi::Object one = Shape(maps_[i].map).Describe(info.Env());
+		one.Set("name", maps_[i].name);
+		for (const Shape &inner : maps_[i].inner) one.Set("inner", inner.Describe(info.Env()));
 		out.Set(i, one);
 	}
 	return out;
@@ -151,32 +157,31 @@ Napi::Value BpfObject::Programs(const Napi::CallbackInfo &info) {
 
 Napi::Value BpfObject::ResizeMap(const Napi::CallbackInfo &info) {
 	constexpr const char *kCall = "resizeMap";
-	bpf_map *map = FindMap(info, kCall);
-	if (!map) return info.Env().Undefined();
-	bpf_map *inner = Inner(map);
-	struct {
-		const char *name;
-		bpf_map *map;
-		int (*set)(bpf_map *, uint32_t);
-	} const options[] = {{"maxEntries", map, bpf_map__set_max_entries},
-						 {"valueSize", map, bpf_map__set_value_size},
-						 {"innerMaxEntries", inner, bpf_map__set_max_entries},
-						 {"innerValueSize", inner, bpf_map__set_value_size}};
-	for (const auto &option : options) {
-		uint32_t value = 0;
-		if (!ReadOption(info[1], option.name, &value)) break;
-		if (value == 0) continue;
-		const int result = option.map ? option.set(option.map, value) : -EINVAL;
-		if (result) return Throw(info.Env(), {-result, kCall, "map", bpf_map__name(map), "", -1});
+	Napi::Env env = info.Env();
+	uint32_t max_entries = 0, value_size = 0, inner_max_entries = 0, inner_value_size = 0;
+	Entry *entry = FindMap(info, kCall);
+	if (!entry || !ReadOption(info[1], "maxEntries", &max_entries) || !ReadOption(info[1], "valueSize", &value_size) ||
+		!ReadOption(info[1], "innerMaxEntries", &inner_max_entries) ||
+		!ReadOption(info[1], "innerValueSize", &inner_value_size))
+		return env.Undefined();
+	const bool inner = inner_max_entries || inner_value_size;
+	int result = loaded_ ? -EBUSY : inner && entry->inner.empty() ? -EINVAL : 0;
+	if (!result && max_entries) result = bpf_map__set_max_entries(entry->map, max_entries);
+	if (!result && value_size) result = bpf_map__set_value_size(entry->map, value_size);
+	if (result) return Throw(env, {-result, kCall, "map", entry->name, "", -1});
+	if (inner) {
+		if (inner_max_entries) entry->inner[0].max_entries = inner_max_entries;
+		if (inner_value_size) entry->inner[0].value_size = inner_value_size;
+		entry->inner_changed = true;
 	}
-	return info.Env().Undefined();
+	return env.Undefined();
 }
 
 Napi::Value BpfObject::ReuseMap(const Napi::CallbackInfo &info) {
-	bpf_map *map = FindMap(info, "reuseMap");
-	const BpfMap *existing = map ? BpfMap::From(info[1], "map") : nullptr;
+	Entry *entry = FindMap(info, "reuseMap");
+	const BpfMap *existing = entry ? BpfMap::From(info[1], "map") : nullptr;
 	if (!existing || !existing->Usable(info, "reuseMap")) return info.Env().Undefined();
-	const int result = bpf_map__reuse_fd(map, existing->fd());
+	const int result = loaded_ ? -EBUSY : bpf_map__reuse_fd(entry->map, existing->fd());
 	return result ? Throw(info.Env(), existing->Fail(-result, "reuseMap")) : info.Env().Undefined();
 }
 
@@ -208,12 +213,31 @@ Failure BpfObject::WriteRodata() {
 	return result ? Failure{-result, "rodata", "path", path_, "", -1} : Failure{};
 }
 
+/** libbpf's setters crash on the template of a map-in-map (it has no object), so a changed one is made here. */
+Failure BpfObject::MakeTemplates() {
+	for (Entry &entry : maps_) {
+		if (!entry.inner_changed) continue;
+		const Shape &inner = entry.inner[0];
+		LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = inner.flags);
+		entry.inner_template = Fd(bpf_map_create(static_cast<bpf_map_type>(inner.type), nullptr, inner.key_size,
+												 inner.value_size, inner.max_entries, &opts));
+		if (entry.inner_template.get() < 0) return {errno, "bpf(BPF_MAP_CREATE)", "map", inner.name, "", -1};
+		if (const int result = bpf_map__set_inner_map_fd(entry.map, entry.inner_template.get()))
+			return {-result, "bpf_map__set_inner_map_fd", "map", entry.name, "", -1};
+	}
+	return {};
+}
+
 Napi::Value BpfObject::Load(const Napi::CallbackInfo &info) {
 	if (!Usable(info, "bpf(BPF_PROG_LOAD)")) return info.Env().Undefined();
 	Napi::HandleScope scope(info.Env());
+	if (loaded_) return Throw(info.Env(), {EBUSY, "bpf(BPF_PROG_LOAD)", "path", path_, "", -1});
 	if (const Failure failure = WriteRodata(); failure.err) return Throw(info.Env(), failure);
+	if (const Failure failure = MakeTemplates(); failure.err) return Throw(info.Env(), failure);
 	LogScope log;
+	loaded_ = true;  // libbpf tries once only
 	const int result = bpf_object__load(object_);
+	for (Entry &entry : maps_) entry.inner_template.Close();
 	if (result == 0) return info.Env().Undefined();
 	const std::string map = Quoted(log.text, "map ", ": failed to create");
 	const std::string program = Quoted(log.text, "prog ", ": BPF program load failed");
@@ -224,10 +248,10 @@ Napi::Value BpfObject::Load(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value BpfObject::Map(const Napi::CallbackInfo &info) {
-	bpf_map *map = FindMap(info, "map");
-	if (!map) return info.Env().Undefined();
-	Fd fd(fcntl(bpf_map__fd(map), F_DUPFD_CLOEXEC, 0));
-	if (fd.get() < 0) return Throw(info.Env(), {errno, "map", "map", bpf_map__name(map), "", -1});
+	const Entry *entry = FindMap(info, "map");
+	if (!entry) return info.Env().Undefined();
+	Fd fd(fcntl(bpf_map__fd(entry->map), F_DUPFD_CLOEXEC, 0));
+	if (fd.get() < 0) return Throw(info.Env(), {errno, "map", "map", entry->name, "", -1});
 	return BpfMap::Wrap(info.Env(), std::move(fd));
 }
 

@@ -8,11 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "error.h"
+#include "handle.h"
 
 namespace xdpilot {
-
-class BpfMap;
 
 class BpfObject : public Napi::ObjectWrap<BpfObject> {
 public:
@@ -32,16 +30,32 @@ private:
 	Napi::Value Program(const Napi::CallbackInfo &info);
 	Napi::Value Close(const Napi::CallbackInfo &info);
 
+	struct Shape {
+		std::string name;
+		uint32_t type, key_size, value_size, max_entries, flags;
+		explicit Shape(const bpf_map *map);
+		Napi::Object Describe(Napi::Env env) const;
+	};
+	struct Entry {
+		std::string name;  // the ELF file's: reusing a map renames libbpf's
+		bpf_map *map;
+		std::vector<Shape> inner;  // one for a map-in-map
+		bool inner_changed = false;
+		Fd inner_template = Fd();  // must live until load
+	};
+
 	bool Usable(const Napi::CallbackInfo &info, const char *call) const;
-	bpf_map *FindMap(const Napi::CallbackInfo &info, const char *call);
+	Entry *FindMap(const Napi::CallbackInfo &info, const char *call);
 	bpf_program *FindProgram(const Napi::CallbackInfo &info, const char *call);
 	Failure WriteRodata();
+	Failure MakeTemplates();
 
 	bpf_object *object_ = nullptr;
 	bpf_map *rodata_map_ = nullptr;
 	std::string path_;
-	std::vector<std::pair<std::string, bpf_map *>> maps_;  // by the ELF file's names: reusing a map renames libbpf's
-	Napi::Reference<Napi::Uint8Array> rodata_;             // JavaScript's copy, written back by load()
+	std::vector<Entry> maps_;
+	Napi::Reference<Napi::Uint8Array> rodata_;  // JavaScript's copy, written back by load()
+	bool loaded_ = false;
 };
 
 /** Takes libbpf's messages away from stderr; they reach JavaScript with the error they belong to. */
