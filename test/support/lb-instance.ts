@@ -111,17 +111,23 @@ export class LbInstance {
 		else this.backends.create(entry);
 	}
 
-	/** Swaps in a ring of these ids; `rank` says which of them a slot holds. Fields can be overridden to break it. */
+	/** Swaps in a ring of these ids; `rank` says which of them a slot holds, `n` how many there are said to be. */
 	setRing(pool: number, ids: readonly number[], rank: (slot: number) => number = (s) => s % ids.length, n = ids.length): BpfMap {
-		const inner = newInnerMap(this.#native, this.options.limits);
-		inner.update(new Uint8Array(4), this.ringValue(ids, rank, n));
-		this.putRing(pool, inner);
-		this.#rings.push(inner);
-		return inner;
+		const ring = this.newRing(ids, rank, n);
+		this.putRing(pool, ring);
+		this.#rings.push(ring);
+		return ring;
 	}
 
-	putRing(pool: number, inner: BpfMap): void {
-		this.maps.rings.update(u32(pool), u32(inner.fd));
+	/** A ring that is in no slot; the caller closes it. */
+	newRing(ids: readonly number[], rank: (slot: number) => number, n = ids.length): BpfMap {
+		const ring = newInnerMap(this.#native, this.options.limits);
+		ring.update(new Uint8Array(4), this.ringValue(ids, rank, n));
+		return ring;
+	}
+
+	putRing(pool: number, ring: BpfMap): void {
+		this.maps.rings.update(u32(pool), u32(ring.fd));
 	}
 
 	ringValue(ids: readonly number[], rank: (slot: number) => number, n = ids.length): Uint8Array {
