@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Options that several commands have, each described once.
-import { Option } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 
 export const DEFAULT_CONFIG = '/etc/xdpilot/xdpilot.yaml';
 export const DEFAULT_SOCKET = '/run/xdpilot/control.sock';
@@ -20,4 +20,13 @@ export function socketOption(): Option {
 
 export function pinPathOption(): Option {
 	return new Option('--pin-path <folder>', 'where programs and maps are pinned (datapath.pin_path)').default(DEFAULT_PIN_PATH);
+}
+
+/** A number of seconds above 0. */
+export function secondsOption(flags: string, description: string, initial: number): Option {
+	return new Option(flags, description).default(initial).argParser((text) => {
+		const seconds = Number(text);
+		if (!/^\d{1,6}(\.\d{1,3})?$/.test(text) || seconds <= 0) throw new InvalidArgumentError('A number of seconds above 0 is expected.');
+		return seconds;
+	});
 }

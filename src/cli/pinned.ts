@@ -2,6 +2,7 @@
 // What is pinned in bpffs, read from its folders alone: <pin path>/<ifindex>/. Needs neither daemon nor addon.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { LINK_PINS } from '../datapath/pins.ts';
 import { isSystemError, XdpilotError } from '../errors.ts';
 
 export interface Pinned {
@@ -21,7 +22,12 @@ export function listPinned(pinPath: string): Pinned[] {
 		.sort((a, b) => a - b)
 		.map((ifindex) => {
 			const folder = path.join(pinPath, String(ifindex));
-			return { ifindex, interface: interfaceName(ifindex), path: folder, attached: existsSync(path.join(folder, 'link')) };
+			return {
+				ifindex,
+				interface: interfaceName(ifindex),
+				path: folder,
+				attached: Object.values(LINK_PINS).some((pin) => existsSync(path.join(folder, pin))),
+			};
 		});
 }
 

@@ -3,16 +3,11 @@
 import { Command, CommanderError } from 'commander';
 import { EXIT, XdpilotError } from '../errors.ts';
 import { packageVersion } from '../version.ts';
-import { checkCommand } from './commands/check.ts';
-import { reloadCommand } from './commands/reload.ts';
-import { statusCommand } from './commands/status.ts';
-import { whyCommand } from './commands/why.ts';
 import type { CliContext } from './context.ts';
 import { errorJson, reportError } from './report-error.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
 const EXAMPLES = `Examples:
-  xdpilot demo                                             watch it work, in a network of its own
   xdpilot check -c lb.yaml                                 all that is wrong with a configuration
   xdpilot plan -c lb.yaml                                  what would change; changes nothing
   sudo xdpilot run -c lb.yaml                              the daemon, in the foreground
@@ -21,6 +16,21 @@ const EXAMPLES = `Examples:
   xdpilot simulate -c lb.yaml --pcap-in in.pcap            frames through a private instance
   sudo xdpilot detach                                      take the data plane down
 `;
+
+type CreateCommand = (context: CliContext) => Command;
+
+/** In the order of the help. Each is loaded when it is named: `status` need not wait for the registries' clients. */
+const VERBS: Readonly<Record<string, () => Promise<CreateCommand>>> = {
+	run: async () => (await import('./commands/run.ts')).runCommand,
+	check: async () => (await import('./commands/check.ts')).checkCommand,
+	plan: async () => (await import('./commands/plan.ts')).planCommand,
+	status: async () => (await import('./commands/status.ts')).statusCommand,
+	why: async () => (await import('./commands/why.ts')).whyCommand,
+	simulate: async () => (await import('./commands/simulate.ts')).simulateCommand,
+	reload: async () => (await import('./commands/reload.ts')).reloadCommand,
+	detach: async () => (await import('./commands/detach.ts')).detachCommand,
+	backend: async () => (await import('./commands/backend.ts')).backendCommand,
+};
 
 /** Runs one command line. Never throws; resolves with the exit status. */
 export async function runCli(argv: readonly string[], terminal: Terminal): Promise<number> {
@@ -32,7 +42,8 @@ export async function runCli(argv: readonly string[], terminal: Terminal): Promi
 		},
 	};
 	try {
-		await createProgram(context).parseAsync([...argv], { from: 'user' });
+		const program = await createProgram(context, argv[0]);
+		await program.parseAsync([...argv], { from: 'user' });
 		return status;
 	} catch (e) {
 		if (e instanceof CommanderError && e.code === 'commander.help') return EXIT.usage;
@@ -43,7 +54,8 @@ export async function runCli(argv: readonly string[], terminal: Terminal): Promi
 	}
 }
 
-export function createProgram(context: CliContext): Command {
+/** With all verbs, or with one where its name is that of one. */
+export async function createProgram(context: CliContext, verb = ''): Promise<Command> {
 	const program = new Command('xdpilot');
 	program
 		.description('An XDP layer-4 load balancer that follows Consul, etcd or a file.')
@@ -61,9 +73,8 @@ export function createProgram(context: CliContext): Command {
 			// A usage error is printed once, by reportError.
 			outputError: () => undefined,
 		});
-	for (const create of [checkCommand, statusCommand, whyCommand, reloadCommand]) {
-		program.addCommand(create(context).copyInheritedSettings(program));
-	}
+	const wanted = Object.hasOwn(VERBS, verb) ? [VERBS[verb]] : Object.values(VERBS);
+	for (const load of wanted) if (load) program.addCommand((await load())(context).copyInheritedSettings(program));
 	return program;
 }
 

@@ -15,7 +15,10 @@ export interface Column<Row> {
 export function renderTable<Row>(rows: readonly Row[], columns: readonly Column<Row>[], paint: Paint): string[] {
 	const shown = columns.filter((column) => !column.optional || new Set(rows.map(column.value)).size > 1);
 	const texts = rows.map((row) => shown.map((column) => cell(column.value(row))));
-	const isNumber = shown.map((column) => rows.length > 0 && rows.every((row) => typeof (column.value(row) ?? 0) === 'number'));
+	const isNumber = shown.map((column) => {
+		const known = rows.map(column.value).filter((value) => value !== null);
+		return known.length > 0 && known.every((value) => typeof value === 'number');
+	});
 	const widths = shown.map((column, i) => Math.max(column.title.length, ...texts.map((row) => row[i]?.length ?? 0)));
 	const line = (cells: readonly string[], colours: readonly (Colour | undefined)[]) =>
 		cells

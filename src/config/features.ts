@@ -13,8 +13,6 @@ export interface MissingFeature {
 
 const FLAGS_NOT_BUILT: readonly VipFlag[] = ['source_routing', 'local', 'global_flow_table', 'udp_stable_routing'];
 const LAYOUTS_BUILT: readonly EtcdSourceConfig['layout'][] = ['auto', 'grpc-naming', 'host-port'];
-/** What fits into one page beside XDP's headroom and tail; above it a program must handle several buffers. */
-const MAX_SINGLE_BUFFER_FRAME = 3498;
 
 /** In the order of the configuration's sections; empty when everything configured exists. */
 export function missingFeatures(config: Config): MissingFeature[] {
@@ -25,8 +23,6 @@ function datapathFeatures(datapath: Config['datapath']): MissingFeature[] {
 	const { decap } = datapath;
 	const asked: readonly (readonly [boolean, string, string])[] = [
 		[datapath.interfaces.length > 1, 'interface', 'only one interface is served'],
-		[datapath.max_frame > MAX_SINGLE_BUFFER_FRAME, 'max_frame', `frames above ${MAX_SINGLE_BUFFER_FRAME} bytes are not handled`],
-		[datapath.flow_table === 'per_cpu', 'flow_table', 'the flow table is always shared by all CPUs'],
 		[datapath.hash_seed_file !== null, 'hash_seed_file', "flows are hashed with Katran's seeds only"],
 		[datapath.encap === 'gue' && datapath.server_ids.length > 0, 'encap', 'server ids are reached through IPIP only'],
 		[datapath.gue_checksum === 'exact', 'gue_checksum', 'GUE is not sent'],

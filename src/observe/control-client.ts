@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One request to a running daemon over its control socket. Errors that the daemon answers arrive as they left it.
 import { request } from 'node:http';
+import { ConfigError, type ConfigIssue } from '../config/load.ts';
 import { ERROR_CODES, type ErrorCode, messageOf, XdpilotError } from '../errors.ts';
 
 const MAX_ANSWER_BYTES = 256 * 1024 * 1024;
@@ -77,17 +78,25 @@ function parse(body: string, socket: string): unknown {
 	}
 }
 
+/** The error that a daemon's answer describes. */
 function answeredError(answer: unknown, socket: string): XdpilotError {
-	const error: unknown = typeof answer === 'object' && answer !== null ? Reflect.get(answer, 'error') : undefined;
-	const field = (name: string): string | undefined => {
-		const value: unknown = typeof error === 'object' && error !== null ? Reflect.get(error, name) : undefined;
+	const error = member(answer, 'error');
+	const text = (name: string): string | undefined => {
+		const value = member(error, name);
 		return typeof value === 'string' ? value : undefined;
 	};
-	const code: ErrorCode = ERROR_CODES.find((known) => known === field('code')) ?? 'E_INTERNAL';
-	const unaffected = field('unaffected');
-	const hint = field('hint');
-	return new XdpilotError(code, field('message') ?? `${socket} answered with an error that can't be read`, {
+	const code: ErrorCode = ERROR_CODES.find((known) => known === text('code')) ?? 'E_INTERNAL';
+	const issues = member(error, 'issues');
+	const file = Array.isArray(issues) ? member(issues[0], 'file') : undefined;
+	if (Array.isArray(issues) && typeof file === 'string') return new ConfigError(file, issues as ConfigIssue[]);
+	const unaffected = text('unaffected');
+	const hint = text('hint');
+	return new XdpilotError(code, text('message') ?? `${socket} answered with an error that can't be read`, {
 		...(unaffected === undefined ? {} : { unaffected }),
 		...(hint === undefined ? {} : { hint }),
 	});
+}
+
+function member(value: unknown, name: string): unknown {
+	return typeof value === 'object' && value !== null && Object.hasOwn(value, name) ? Reflect.get(value, name) : undefined;
 }

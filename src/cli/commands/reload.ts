@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // `xdpilot reload`: makes the daemon read its configuration again and waits for its verdict, so that
 // `systemctl reload` fails when the new configuration is refused.
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { requestControl } from '../../observe/control-client.ts';
 import type { ReloadReport } from '../../observe/control-server.ts';
 import type { CliContext } from '../context.ts';
-import { jsonOption, socketOption } from '../options.ts';
+import { jsonOption, secondsOption, socketOption } from '../options.ts';
 import { printable, printJson } from '../terminal.ts';
 
 interface ReloadOptions {
@@ -18,7 +18,7 @@ export function reloadCommand(context: CliContext): Command {
 	return new Command('reload')
 		.description('make the daemon read its configuration again, and wait for its verdict')
 		.addOption(socketOption())
-		.addOption(new Option('--timeout <seconds>', 'how long to wait').default(30).argParser(Number))
+		.addOption(secondsOption('--timeout <seconds>', 'how long to wait', 30))
 		.addOption(jsonOption())
 		.addHelpText('after', '\nA configuration with a mistake is refused as a whole; the daemon keeps the one it has.')
 		.action((options: ReloadOptions) => reload(context, options));
