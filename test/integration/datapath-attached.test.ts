@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// The contract of every datapath on an interface, in the driver and without it; and what an interface refuses.
+import assert from 'node:assert/strict';
+import { mkdirSync, readdirSync, rmdirSync } from 'node:fs';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { type AttachOptions, detach } from '../../src/datapath/adopt.ts';
+import { openDatapath } from '../../src/datapath/open.ts';
+import { isXdpilotError } from '../../src/errors.ts';
+import { clientFlow, datapathContract } from '../support/datapath-contract.ts';
+import { sendThrough, smallOptions, surroundings } from '../support/datapath-subject.ts';
+import { whyNoBpf } from '../support/privileged.ts';
+import { enterVeth, type Veth, whyNoNamespace } from '../support/veth.ts';
+
+const skip = whyNoBpf() ?? whyNoNamespace() ?? false;
+const pinPath = `/sys/fs/bpf/xdpt-attached-${process.pid}`;
+let veth: Veth;
+
+const target = (mode: AttachOptions['mode'] = 'auto'): AttachOptions => ({ on: veth.balancer, mode, pinPath });
+const hasCode =
+	(code: string, text = '') =>
+	(e: unknown) =>
+		isXdpilotError(e) && e.code === code && e.message.includes(text);
+
+before(() => {
+	if (skip === false) veth = enterVeth(surroundings().native, 'att');
+});
+after(() => {
+	if (skip !== false) return;
+	detach(surroundings().native, pinPath, veth.balancer.ifindex);
+	veth.remove();
+});
+
+for (const mode of ['native', 'generic'] as const) {
+	datapathContract(
+		mode,
+		async (limits) => {
+			const datapath = await openDatapath(surroundings(), smallOptions(limits), target(mode));
+			assert.equal(datapath.info.mode, mode);
+			return {
+				datapath,
+				send: (flow, packet) => sendThrough(datapath, flow, packet),
+				dispose: async () => {
+					await datapath.close();
+					detach(surroundings().native, pinPath, veth.balancer.ifindex);
+				},
+			};
+		},
+		skip,
+	);
+}
+
+test('an interface with another program is refused by the number of that program, which stays', { skip }, async () => {
+	const { native } = surroundings();
+	const object = native.BpfObject.open(fileURLToPath(new URL('../../build/bpf/pass.bpf.o', import.meta.url)));
+	object.setAutoload('xdp_pass_frags', false);
+	object.load();
+	const program = object.program('xdp_pass');
+	const link = native.BpfLink.attachXdp(program, veth.balancer.ifindex, 0);
+	try {
+		await assert.rejects(openDatapath(surroundings(), smallOptions(), target()), hasCode('E_ATTACH', `program ${program.info().id}`));
+		assert.equal(link.info().ifindex, veth.balancer.ifindex);
+		assert.deepEqual(
+			readdirSync('/sys/fs/bpf').filter((n) => n.includes(`xdpt-attached-${process.pid}`)),
+			[],
+		);
+	} finally {
+		link.close();
+		program.close();
+		object.close();
+	}
+});
+
+test('an interface that does not exist is refused, and leaves no pins', { skip }, async () => {
+	const nowhere = { on: { name: 'nowhere0', ifindex: 4_000_000 }, mode: 'auto', pinPath } as const;
+	await assert.rejects(openDatapath(surroundings(), smallOptions(), nowhere), hasCode('E_ATTACH'));
+	assert.throws(() => readdirSync(`${pinPath}/4000000`));
+});
+
+test('a second daemon on the same interface is refused, and the first goes on', { skip }, async () => {
+	const first = await openDatapath(surroundings(), smallOptions(), target());
+	try {
+		await assert.rejects(openDatapath(surroundings(), smallOptions(), target()), hasCode('E_DATAPATH', 'another xdpilot'));
+		assert.throws(() => detach(surroundings().native, pinPath, veth.balancer.ifindex), hasCode('E_DATAPATH', 'another xdpilot'));
+		assert.equal(sendThrough(first, clientFlow(1)), 'pass');
+	} finally {
+		await first.close();
+		detach(surroundings().native, pinPath, veth.balancer.ifindex);
+	}
+});
+
+test('detach takes everything down, and doing it again is harmless', { skip }, async () => {
+	const datapath = await openDatapath(surroundings(), smallOptions(), target());
+	await datapath.close();
+	const { native } = surroundings();
+	assert.equal(detach(native, pinPath, veth.balancer.ifindex), true);
+	assert.equal(detach(native, pinPath, veth.balancer.ifindex), false);
+	assert.throws(() => readdirSync(pinPath), /ENOENT/);
+	// The interface is free again: another start makes everything anew.
+	const again = await openDatapath(surroundings(), smallOptions(), target());
+	assert.equal(again.info.adopted, false);
+	await again.close();
+	detach(native, pinPath, veth.balancer.ifindex);
+});
+
+test('pins outside bpffs are refused, and so is a folder that others can write', { skip }, async () => {
+	const outside = { ...target(), pinPath: `/tmp/xdpt-pins-${process.pid}` };
+	await assert.rejects(openDatapath(surroundings(), smallOptions(), outside), hasCode('E_PLATFORM', 'not in a BPF file system'));
+	const shared = `/sys/fs/bpf/xdpt-shared-${process.pid}`;
+	mkdirSync(`${shared}/${veth.balancer.ifindex}`, { recursive: true, mode: 0o755 });
+	try {
+		await assert.rejects(openDatapath(surroundings(), smallOptions(), { ...target(), pinPath: shared }), hasCode('E_PERMISSION'));
+	} finally {
+		rmdirSync(`${shared}/${veth.balancer.ifindex}`);
+		rmdirSync(shared);
+	}
+});
