@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is pinned in bpffs, read from its folders alone: <pin path>/<ifindex>/. Needs neither daemon nor addon.
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { LINK_PINS } from '../datapath/pins.ts';
 import { isSystemError, XdpilotError } from '../errors.ts';
+import { listInterfaces } from '../host/interfaces.ts';
 
 export interface Pinned {
 	readonly ifindex: number;
@@ -15,20 +16,17 @@ export interface Pinned {
 }
 
 /** @throws XdpilotError E_PERMISSION when the folder may not be read */
-export function listPinned(pinPath: string): Pinned[] {
-	return entriesOf(pinPath)
+export async function listPinned(pinPath: string): Promise<Pinned[]> {
+	const indexes = entriesOf(pinPath)
 		.filter((name) => /^\d+$/.test(name))
 		.map(Number)
-		.sort((a, b) => a - b)
-		.map((ifindex) => {
-			const folder = path.join(pinPath, String(ifindex));
-			return {
-				ifindex,
-				interface: interfaceName(ifindex),
-				path: folder,
-				attached: Object.values(LINK_PINS).some((pin) => existsSync(path.join(folder, pin))),
-			};
-		});
+		.sort((a, b) => a - b);
+	const names = indexes.length === 0 ? new Map<number, string>() : await interfaceNames();
+	return indexes.map((ifindex) => {
+		const folder = path.join(pinPath, String(ifindex));
+		const attached = Object.values(LINK_PINS).some((pin) => existsSync(path.join(folder, pin)));
+		return { ifindex, interface: names.get(ifindex) ?? null, path: folder, attached };
+	});
 }
 
 /** A line for each. */
@@ -54,15 +52,12 @@ function entriesOf(folder: string): string[] {
 	}
 }
 
-function interfaceName(ifindex: number): string | null {
-	const names = entriesOf('/sys/class/net');
-	return names.find((name) => indexOf(name) === ifindex) ?? null;
-}
-
-function indexOf(name: string): number | undefined {
+/** By index. Asked of the kernel, not of /sys, which may show another network namespace. */
+async function interfaceNames(): Promise<Map<number, string>> {
 	try {
-		return Number(readFileSync(`/sys/class/net/${name}/ifindex`, 'utf8'));
+		return new Map((await listInterfaces()).map(({ index, name }) => [index, name]));
 	} catch {
-		return undefined;
+		// A host without `ip` can't be a load balancer, but may well look what is pinned.
+		return new Map();
 	}
 }

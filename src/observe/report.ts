@@ -82,7 +82,7 @@ export interface StatusReport {
 	readonly pid: number;
 	readonly started_at: string;
 	readonly state: DaemonState;
-	/** One sentence each, the gravest first; empty when state is ok. */
+	/** One sentence each, the gravest first. What its owner may have meant (an empty pool, a refused instance) leaves state ok. */
 	readonly problems: readonly string[];
 	/** The first of `interfaces`. */
 	readonly interface: string;

@@ -34,11 +34,11 @@ export function detachCommand(context: CliContext): Command {
 		.action((options: DetachOptions) => detachAction(context, options));
 }
 
-function detachAction(context: CliContext, options: DetachOptions): void {
+async function detachAction(context: CliContext, options: DetachOptions): Promise<void> {
 	const config = options.config === undefined ? undefined : loadConfig(options.config);
 	const pinPath = options.pinPath ?? config?.datapath.pin_path ?? DEFAULT_PIN_PATH;
 	const names = options.interface === undefined ? (config?.datapath.interfaces ?? []) : [options.interface];
-	const chosen = choose(listPinned(pinPath), pinPath, options.all ? [] : names, options.all === true);
+	const chosen = choose(await listPinned(pinPath), pinPath, options.all ? [] : names, options.all === true);
 	// Without anything to do the addon is not needed.
 	const native = chosen.length === 0 ? undefined : loadNative();
 	const done = chosen.filter(({ ifindex }) => native !== undefined && detach(native, pinPath, ifindex));

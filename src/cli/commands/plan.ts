@@ -101,7 +101,9 @@ async function makePlan(config: Config, timeoutSeconds: number): Promise<Planned
 
 /** What is pinned for the configured interface; undefined when nothing is, or the interface isn't here. */
 async function readPinned(config: Config): Promise<{ readonly path: string; readonly state: PinnedState } | undefined> {
-	const found = listPinned(config.datapath.pin_path).find((instance) => config.datapath.interfaces.includes(instance.interface ?? ''));
+	const found = (await listPinned(config.datapath.pin_path)).find((instance) =>
+		config.datapath.interfaces.includes(instance.interface ?? ''),
+	);
 	if (found === undefined) return undefined;
 	const { loadNative } = await import('../../native/binding.ts');
 	const { readPinnedState } = await import('../../datapath/pinned-state.ts');

@@ -38,7 +38,7 @@ async function status(context: CliContext, options: StatusOptions): Promise<void
 		context.stdout.write(`${renderStatus(report, painter(context.stdout), limit).join('\n')}\n`);
 	} catch (e) {
 		if (!isXdpilotError(e) || e.code !== 'E_DAEMON_UNREACHABLE') throw e;
-		const pinned = listPinned(options.pinPath);
+		const pinned = await listPinned(options.pinPath);
 		if (options.json) printJson(context, { schema: 'xdpilot.pinned/v1', error: errorJson(e), pin_path: options.pinPath, pinned });
 		reportError(e, context.stderr);
 		if (!options.json) context.stdout.write(`${describePinned(options.pinPath, pinned).join('\n')}\n`);
