@@ -89,7 +89,7 @@ async function makeAnew(opening: Opening): Promise<Instance> {
 	const load = (entry: EntryPoint) => (entry === 'lb' ? first.program : loadProgram(native, file, entry, config, { reuse: maps }).program);
 	try {
 		pinMaps(folder, maps, file, config);
-		return { ...attachAndPin(opening, load), maps, config, clock, adopted: false };
+		return { ...(await attachAndPin(opening, load)), maps, config, clock, adopted: false };
 	} catch (e) {
 		folder.clear();
 		removeFolder(folder.path);
@@ -117,7 +117,7 @@ async function adopt(opening: Opening, meta: Meta): Promise<Instance> {
 		const same = Buffer.compare(meta.objectHash, file.hash) === 0 && Buffer.compare(meta.optionsHash, optionsHash(config)) === 0;
 		const link = openLink(opening);
 		const pinned = { maps, config, same };
-		const { program, attachment } = link ? takeOver(opening, pinned, link) : attachAgain(opening, pinned);
+		const { program, attachment } = link ? takeOver(opening, pinned, link) : await attachAgain(opening, pinned);
 		if (!same) new MetaRow(maps.meta.mmap()).update({ objectHash: file.hash, optionsHash: optionsHash(config) });
 		return { program, maps, config, clock, attachment, adopted: true };
 	} catch (e) {
@@ -152,8 +152,13 @@ interface Pinned {
 	readonly same: boolean;
 }
 
+interface Running {
+	readonly program: BpfProgram;
+	readonly attachment: Attachment;
+}
+
 /** The link goes on; its program is replaced unless it is the very one that would be loaded. */
-function takeOver(opening: Opening, pinned: Pinned, link: BpfLink): { program: BpfProgram; attachment: Attachment } {
+function takeOver(opening: Opening, pinned: Pinned, link: BpfLink): Running {
 	const { native, folder, target } = opening;
 	const mode = folder.linkMode ?? 'native';
 	const attachment = { interface: target.on.name, mode, link, folder };
@@ -185,18 +190,15 @@ function replaceProgram(
 }
 
 /** The maps are good, but nothing runs on them. */
-function attachAgain(opening: Opening, { maps, config }: Pinned): { program: BpfProgram; attachment: Attachment } {
+function attachAgain(opening: Opening, { maps, config }: Pinned): Promise<Running> {
 	const { native, folder, file } = opening;
 	folder.remove(PROGRAM_PIN);
 	folder.remove(NEXT_PROGRAM_PIN);
 	return attachAndPin(opening, (entry) => loadProgram(native, file, entry, config, { reuse: maps }).program);
 }
 
-function attachAndPin(
-	{ native, folder, target }: Opening,
-	load: (entry: EntryPoint) => BpfProgram,
-): { program: BpfProgram; attachment: Attachment } {
-	const { link, mode, program } = attach(native, target.on, target.mode, load);
+async function attachAndPin({ native, env, folder, target }: Opening, load: (entry: EntryPoint) => BpfProgram): Promise<Running> {
+	const { link, mode, program } = await attach(native, env, target.on, target.mode, load);
 	kernelCall('pin the program', () => program.pin(folder.pin(PROGRAM_PIN)));
 	kernelCall('pin the link', () => link.pin(folder.pin(LINK_PINS[mode])));
 	return { program, attachment: { interface: target.on.name, mode, link, folder } };

@@ -2,6 +2,7 @@
 // Attaches a program to an interface by a bpf_link, in the driver where it can. Never replaces a program that is not
 // ours: a busy interface is refused with the number of the program that holds it.
 import { execFileSync } from 'node:child_process';
+import { type Env, sleep } from '../env.ts';
 import { isSystemError, messageOf, XdpilotError } from '../errors.ts';
 import type { BpfLink, BpfProgram } from '../native/addon.d.ts';
 import type { NativeAddon } from '../native/binding.ts';
@@ -12,6 +13,8 @@ import type { LinkMode } from './pins.ts';
 /** linux/if_link.h */
 const XDP_FLAGS: Readonly<Record<LinkMode, number>> = { generic: 1 << 1, native: 1 << 2 };
 const IP_TIMEOUT_MS = 5000;
+const BUSY_ATTEMPTS = 20;
+const BUSY_PAUSE_MS = 50;
 
 export interface Interface {
 	readonly name: string;
@@ -47,24 +50,27 @@ const ATTEMPTS: Readonly<Record<'native' | 'generic' | 'auto', readonly Attempt[
  * Attaches the first entry point that the interface takes. `load` makes the program of an entry point.
  * @throws XdpilotError E_ATTACH
  */
-export function attach(
+export async function attach(
 	native: NativeAddon,
+	env: Env,
 	on: Interface,
 	mode: 'native' | 'generic' | 'auto',
 	load: (entry: EntryPoint) => BpfProgram,
-): Attached {
+): Promise<Attached> {
 	const failures: string[] = [];
 	const programs = new Map<EntryPoint, BpfProgram>();
 	for (const attempt of ATTEMPTS[mode]) {
 		const program = programs.get(attempt.entry) ?? load(attempt.entry);
 		programs.set(attempt.entry, program);
 		try {
-			const link = native.BpfLink.attachXdp(program, on.ifindex, XDP_FLAGS[attempt.mode]);
+			const link = await createLink(native, env, on, program, XDP_FLAGS[attempt.mode]);
 			for (const other of programs.values()) if (other !== program) other.close();
 			return { link, mode: attempt.mode, program };
 		} catch (e) {
-			if (isSystemError(e) && e.code === 'EBUSY') throw busy(on, e);
-			if (isSystemError(e) && e.code === 'EPERM') throw kernelError(`attach to ${on.name}`, e);
+			if (isSystemError(e) && (e.code === 'EBUSY' || e.code === 'EPERM')) {
+				for (const made of programs.values()) made.close();
+				throw e.code === 'EBUSY' ? busy(on, e) : kernelError(`attach to ${on.name}`, e);
+			}
 			failures.push(`${attempt.mode}${attempt.entry === 'lb_frags' ? ' with several buffers' : ''}: ${messageOf(e)}`);
 		}
 	}
@@ -73,6 +79,18 @@ export function attach(
 		unaffected: 'nothing is attached',
 		hint: mode === 'native' ? 'set datapath.mode to auto, or lower the MTU' : 'xdpilot doctor says what the interface lacks',
 	});
+}
+
+/** The kernel takes a link off some time after its pin was removed: a busy interface is asked again for a while. */
+async function createLink(native: NativeAddon, env: Env, on: Interface, program: BpfProgram, flags: number): Promise<BpfLink> {
+	for (let attempt = 1; ; attempt++) {
+		try {
+			return native.BpfLink.attachXdp(program, on.ifindex, flags);
+		} catch (e) {
+			if (!isSystemError(e) || e.code !== 'EBUSY' || attempt === BUSY_ATTEMPTS) throw e;
+			await sleep(env, BUSY_PAUSE_MS);
+		}
+	}
 }
 
 function busy(on: Interface, cause: unknown): XdpilotError {
