@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A process inside a network namespace. nsenter(1) and setpriv(1) replace themselves with the program, so the pid is the
-// program's own and a signal reaches it; bpffs stays visible, which `ip netns exec` would hide. It dies with its parent.
+// program's own and a signal reaches it; bpffs stays visible, which `ip netns exec` would hide. It dies with
+// its parent unless told otherwise, and writes to a file, so that it never hangs on a reader.
 import { type ChildProcess, spawn } from 'node:child_process';
+import { appendFileSync, closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import type { Env } from '../env.ts';
 import { XdpilotError } from '../errors.ts';
 import { type Argv, inNetns } from '../host/command.ts';
@@ -9,11 +11,13 @@ import { type Argv, inNetns } from '../host/command.ts';
 export interface SpawnOptions {
 	/** For messages. */
 	readonly name: string;
+	/** File that its stdout and stderr are appended to. */
+	readonly logFile: string;
 	readonly env?: Readonly<Record<string, string>>;
-	/** Opens an IPC channel for process.send(); only for Node children. */
+	/** Opens an IPC channel for send(); only for Node children. */
 	readonly ipc?: boolean;
-	/** Each line of stdout and stderr. */
-	readonly onLine?: (line: string) => void;
+	/** Lives on when its parent dies. */
+	readonly outlive?: boolean;
 }
 
 /** How a process ended. */
@@ -22,34 +26,38 @@ export interface Ending {
 	readonly signal: NodeJS.Signals | null;
 }
 
-const KEPT_LINES = 200;
+/** Lines of the log that a failure shows. */
+const SHOWN_LINES = 5;
 
 export class NetnsProcess {
 	readonly name: string;
+	readonly logFile: string;
 	readonly ended: Promise<Ending>;
 	readonly #child: ChildProcess;
-	readonly #lines: string[] = [];
 	#ending: Ending | undefined;
 
 	constructor(argv: Argv, netns: string | undefined, opts: SpawnOptions) {
-		const [file, ...args] = inNetns(['setpriv', '--pdeathsig', 'KILL', '--', ...argv], netns);
+		const tied: Argv = opts.outlive ? argv : ['setpriv', '--pdeathsig', 'KILL', '--', ...argv];
+		const [file, ...args] = inNetns(tied, netns);
 		this.name = opts.name;
+		this.logFile = opts.logFile;
+		const log = openSync(opts.logFile, 'a');
 		const child = spawn(file, args, {
-			stdio: ['ignore', 'pipe', 'pipe', ...(opts.ipc ? (['ipc'] as const) : [])],
+			stdio: ['ignore', log, log, ...(opts.ipc ? (['ipc'] as const) : [])],
 			env: { ...process.env, ...opts.env },
 			// Ctrl-C on a terminal goes to the whole foreground group; the owner decides when its children end.
 			detached: true,
 		});
+		closeSync(log);
 		this.#child = child;
-		for (const stream of [child.stdout, child.stderr]) this.#readLines(stream, opts.onLine);
 		this.ended = new Promise((resolve) => {
 			const finish = (ending: Ending) => {
-				this.#ending = ending;
-				resolve(ending);
+				this.#ending ??= ending;
+				resolve(this.#ending);
 			};
 			child.once('exit', (code, signal) => finish({ code, signal }));
 			child.once('error', (e) => {
-				this.#lines.push(e.message);
+				appendFileSync(opts.logFile, `${e.message}\n`);
 				finish({ code: null, signal: null });
 			});
 		});
@@ -62,11 +70,6 @@ export class NetnsProcess {
 	/** undefined while it runs. */
 	get ending(): Ending | undefined {
 		return this.#ending;
-	}
-
-	/** The last lines that it printed, for messages about its failure. */
-	get lastLines(): readonly string[] {
-		return this.#lines;
 	}
 
 	send(message: object): void {
@@ -90,24 +93,16 @@ export class NetnsProcess {
 		return ending;
 	}
 
+	/** Lets the parent exit although it still runs. */
+	release(): void {
+		this.#child.unref();
+		if (this.#child.connected) this.#child.disconnect();
+	}
+
 	/** The error for a process that ended although it should not have. */
 	failure(): XdpilotError {
 		const how = this.#ending?.signal ?? `status ${this.#ending?.code}`;
-		const said = this.#lines.slice(-5).join('\n');
+		const said = existsSync(this.logFile) ? readFileSync(this.logFile, 'utf8').trim().split('\n').slice(-SHOWN_LINES).join('\n') : '';
 		return new XdpilotError('E_DEMO', `${this.name} ended with ${how}${said === '' ? '' : `; it said:\n${said}`}`);
-	}
-
-	#readLines(stream: NodeJS.ReadableStream | null, onLine: ((line: string) => void) | undefined): void {
-		let rest = '';
-		stream?.setEncoding('utf8');
-		stream?.on('data', (chunk: string) => {
-			const lines = (rest + chunk).split('\n');
-			rest = lines.pop() ?? '';
-			for (const line of lines) {
-				this.#lines.push(line);
-				if (this.#lines.length > KEPT_LINES) this.#lines.shift();
-				onLine?.(line);
-			}
-		});
 	}
 }

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import type { Env } from '../env.ts';
+import { XdpilotError } from '../errors.ts';
 import { type Argv, runCommand } from '../host/command.ts';
 import { BPFFS_PATH } from '../host/preflight.ts';
 import { type Address, address, familyOf } from '../model/address.ts';
@@ -18,6 +19,10 @@ export interface TopologyOptions {
 	readonly pinPassProgram: (path: string) => void;
 	/** Addresses that the router sends to the load balancer. */
 	readonly vips: readonly Address[];
+	/** Folder for the output of what runs inside. */
+	readonly logFolder: string;
+	/** Processes live on when the maker dies. */
+	readonly outlive?: boolean;
 	/** MTU of every link but the client's, bytes; 1500 by default. */
 	readonly fabricMtu?: number;
 }
@@ -55,6 +60,7 @@ export class Topology {
 	readonly #env: Env;
 	readonly #id: string;
 	readonly #processes: NetnsProcess[] = [];
+	#isClosed = false;
 
 	private constructor(env: Env, opts: TopologyOptions) {
 		this.#env = env;
@@ -81,6 +87,7 @@ export class Topology {
 
 	/** One more backend, connected and ready. */
 	async addBackend(): Promise<TopologyNode> {
+		this.#refuseIfClosed();
 		const n = this.backends.length;
 		const node = this.#node(`b${n + 1}`, FIRST_BACKEND_NET + n);
 		await makeNetns([node.netns]);
@@ -89,11 +96,24 @@ export class Topology {
 		return node;
 	}
 
-	/** Starts a program in a node; it is ended by remove() at the latest. */
-	spawn(node: TopologyNode, argv: Argv, opts: SpawnOptions): NetnsProcess {
-		const child = new NetnsProcess(argv, node.netns, opts);
+	/** Starts a program in a node; it is ended by remove() at the latest. @throws XdpilotError E_HOST after abort() */
+	spawn(node: TopologyNode, argv: Argv, opts: Pick<SpawnOptions, 'name' | 'env' | 'ipc'>): NetnsProcess {
+		this.#refuseIfClosed();
+		const logFile = `${this.#opts.logFolder}/${opts.name.replace(/\W+/g, '-')}.log`;
+		const child = new NetnsProcess(argv, node.netns, { ...opts, logFile, outlive: this.#opts.outlive ?? false });
 		this.#processes.push(child);
 		return child;
+	}
+
+	/** Ends all processes at once and starts none from now on, so that whoever waits for one stops waiting. */
+	abort(): void {
+		this.#isClosed = true;
+		for (const p of this.#processes) p.kill('SIGKILL');
+	}
+
+	/** Lets this process exit while the network stays. */
+	release(): void {
+		for (const p of this.#processes) p.release();
 	}
 
 	/** Runs a program in a node to its end. @throws XdpilotError E_HOST */
@@ -103,6 +123,7 @@ export class Topology {
 
 	/** Ends all processes, deletes namespaces and pins. Never throws; harmless when repeated. */
 	async remove(): Promise<void> {
+		this.#isClosed = true;
 		await Promise.all(this.#processes.map((p) => p.stop(this.#env, STOP_GRACE_MS)));
 		const nodes = [this.client, this.lb, ...this.backends].map((n) => n.netns);
 		await removeNetns([...nodes, this.routerNetns]);
@@ -112,6 +133,10 @@ export class Topology {
 	/** Commands that let a person look around. */
 	lookAround(): string[] {
 		return [this.client, this.lb, ...this.backends].map((n) => `nsenter --net=${n.netns} bash`);
+	}
+
+	#refuseIfClosed(): void {
+		if (this.#isClosed) throw new XdpilotError('E_HOST', `the network ${this.#id} is being removed`);
 	}
 
 	#netns(name: string): string {
