@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checked reading of JavaScript arguments.
+// Bytes and numbers in, bytes out.
 #include "arguments.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "error.h"
 
@@ -80,6 +81,13 @@ bool ReadOption(Napi::Value options, const char *name, bool *out) {
 	if (!value.IsBoolean()) return Refuse(options, std::string(name) + " must be a boolean");
 	*out = value.As<Napi::Boolean>().Value();
 	return true;
+}
+
+Napi::Value CopyOut(Napi::Env env, const void *data, size_t size) {
+	Napi::Uint8Array out = Napi::Uint8Array::New(env, size);
+	if (out.IsEmpty()) return env.Undefined();
+	if (size > 0) memcpy(out.Data(), data, size);
+	return out;
 }
 
 }  // namespace xdpilot

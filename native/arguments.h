@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checked reading of JavaScript arguments. Each function returns false with a TypeError pending when the argument
-// is not what the contract (src/native/binding.d.ts) says; nothing here trusts a length.
+// Bytes and numbers in from JavaScript, bytes out. Each reader returns false with a TypeError pending when the argument
+// is not what the contract (src/native/addon.d.ts) says; nothing here trusts a length.
 #pragma once
 #include <napi.h>
 
@@ -26,5 +26,8 @@ bool ReadOptionalU32(Napi::Value value, const char *what, uint32_t *out);
 /** A property of an options object; an absent object or property leaves `out` as it was. */
 bool ReadOption(Napi::Value options, const char *name, uint32_t *out);
 bool ReadOption(Napi::Value options, const char *name, bool *out);
+
+/** A new Uint8Array with a copy; undefined in an environment that is being ended, which can't make one. */
+Napi::Value CopyOut(Napi::Env env, const void *data, size_t size);
 
 }  // namespace xdpilot

@@ -92,7 +92,7 @@ struct CountFlows : Table {
 	}
 	Napi::Value Result(Napi::Env env) {
 		Napi::Uint32Array out = Napi::Uint32Array::New(env, counts.size());
-		std::copy(counts.begin(), counts.end(), out.Data());
+		if (!out.IsEmpty()) std::copy(counts.begin(), counts.end(), out.Data());
 		return out;
 	}
 };

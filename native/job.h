@@ -20,7 +20,10 @@ public:
 	static Napi::Value Start(Napi::Env env, State state, size_t width = 1) {
 		Job *job = new Job(std::move(state), width);
 		napi_value promise = nullptr;
-		napi_create_promise(env, &job->deferred_, &promise);
+		if (napi_create_promise(env, &job->deferred_, &promise) != napi_ok) {  // the environment is being ended
+			delete job;
+			return env.Undefined();
+		}
 		const Napi::String name = Napi::String::New(env, "xdpilot");
 		for (napi_async_work &work : job->works_) napi_create_async_work(env, nullptr, name, Run, Complete, job, &work);
 		for (napi_async_work work : job->works_) napi_queue_async_work(env, work);

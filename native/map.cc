@@ -180,10 +180,10 @@ Napi::Value BpfMap::Lookup(const Napi::CallbackInfo &info) {
 	Bytes key;
 	if (!Usable(info, "bpf(BPF_MAP_LOOKUP_ELEM)") || !ReadBytes(info[0], "key", info_.key_size, &key))
 		return env.Undefined();
-	Napi::Uint8Array value = Napi::Uint8Array::New(env, value_bytes_);
-	if (bpf_map_lookup_elem(fd(), key.data, value.Data()))
+	std::vector<uint8_t> value(value_bytes_);
+	if (bpf_map_lookup_elem(fd(), key.data, value.data()))
 		return errno == ENOENT ? env.Undefined() : Throw(env, Fail(errno, "bpf(BPF_MAP_LOOKUP_ELEM)"));
-	return value;
+	return CopyOut(env, value.data(), value.size());
 }
 
 Napi::Value BpfMap::Update(const Napi::CallbackInfo &info) {
@@ -210,10 +210,10 @@ Napi::Value BpfMap::NextKey(const Napi::CallbackInfo &info) {
 	Bytes key;
 	if (!Usable(info, "bpf(BPF_MAP_GET_NEXT_KEY)")) return env.Undefined();
 	if (!info[0].IsUndefined() && !ReadBytes(info[0], "key", info_.key_size, &key)) return env.Undefined();
-	Napi::Uint8Array next = Napi::Uint8Array::New(env, info_.key_size);
-	if (bpf_map_get_next_key(fd(), key.data, next.Data()))
+	std::vector<uint8_t> next(info_.key_size);
+	if (bpf_map_get_next_key(fd(), key.data, next.data()))
 		return errno == ENOENT ? env.Undefined() : Throw(env, Fail(errno, "bpf(BPF_MAP_GET_NEXT_KEY)"));
-	return next;
+	return CopyOut(env, next.data(), next.size());
 }
 
 /** Copies keys and values; both must be whole, and equally many. */
@@ -280,7 +280,11 @@ Napi::Value BpfMap::Mmap(const Napi::CallbackInfo &info) {
 	const size_t size = RoundUp8(info_.value_size) * info_.max_entries;
 	void *memory = mmap(nullptr, size, read_only ? PROT_READ : PROT_READ | PROT_WRITE, MAP_SHARED, fd(), 0);
 	if (memory == MAP_FAILED) return Throw(env, Fail(errno, "mmap"));
-	return Napi::ArrayBuffer::New(env, memory, size, [size](Napi::Env, void *data) { munmap(data, size); });
+	const auto buffer =
+		Napi::ArrayBuffer::New(env, memory, size, [size](Napi::Env, void *data) { munmap(data, size); });
+	if (!buffer.IsEmpty()) return buffer;
+	munmap(memory, size);  // the environment is being ended
+	return env.Undefined();
 }
 
 }  // namespace xdpilot

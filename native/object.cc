@@ -191,9 +191,8 @@ Napi::Value BpfObject::Rodata(const Napi::CallbackInfo &info) {
 	size_t size = 0;
 	const void *initial = rodata_map_ ? bpf_map__initial_value(rodata_map_, &size) : nullptr;
 	if (!initial) return Throw(info.Env(), {ENOENT, "rodata", "path", path_, "", -1});
-	Napi::Uint8Array copy = Napi::Uint8Array::New(info.Env(), size);
-	memcpy(copy.Data(), initial, size);
-	rodata_ = Napi::Persistent(copy);
+	const Napi::Value copy = CopyOut(info.Env(), initial, size);
+	if (copy.IsTypedArray()) rodata_ = Napi::Persistent(copy.As<Napi::Uint8Array>());
 	return copy;
 }
 

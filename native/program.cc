@@ -65,10 +65,8 @@ struct TestRun {
 
 	Napi::Value Result(Napi::Env env) {
 		Napi::Object result = Napi::Object::New(env);
-		Napi::Uint8Array bytes = Napi::Uint8Array::New(env, out.size());
-		if (!out.empty()) memcpy(bytes.Data(), out.data(), out.size());
 		result.Set("verdict", verdict);
-		result.Set("out", bytes);
+		result.Set("out", CopyOut(env, out.data(), out.size()));
 		result.Set("durationNs", duration);
 		return result;
 	}
@@ -157,9 +155,7 @@ Napi::Value BpfProgram::TestRunMany(const Napi::CallbackInfo &info) {
 		AppendU32(&results, static_cast<uint32_t>(run.out.size()));
 		results.insert(results.end(), run.out.begin(), run.out.end());
 	}
-	Napi::Uint8Array out = Napi::Uint8Array::New(env, results.size());
-	if (!results.empty()) memcpy(out.Data(), results.data(), results.size());
-	return out;
+	return CopyOut(env, results.data(), results.size());
 }
 
 }  // namespace xdpilot

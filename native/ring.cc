@@ -37,7 +37,7 @@ struct Ring {
 	Napi::Value Take(Napi::Env env, uint32_t size) {
 		auto memory = Napi::ArrayBuffer::New(env, slots.get(), size * sizeof(uint16_t),
 											 [](Napi::Env, void *data) { delete[] static_cast<uint16_t *>(data); });
-		if (env.IsExceptionPending()) return env.Undefined();
+		if (memory.IsEmpty()) return env.Undefined();  // the environment is being ended
 		slots.release();
 		return Napi::Uint16Array::New(env, size, memory, 0);
 	}

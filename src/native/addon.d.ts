@@ -76,6 +76,7 @@ export class BpfProgram {
 }
 
 export class BpfLink {
+	readonly fd: number;
 	static open(path: string): BpfLink;
 	/** flags: XDP_FLAGS_SKB_MODE 2, XDP_FLAGS_DRV_MODE 4. EBUSY when the interface has a program. ifindex is looked up in the calling thread's network namespace. */
 	static attachXdp(program: BpfProgram, ifindex: number, flags: number): BpfLink;
