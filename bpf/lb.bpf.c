@@ -153,7 +153,8 @@ static __always_inline int forward(struct xdp_md *ctx, const struct packet *p, c
 
 	if (v6 && unlikely(!(flags & BACKEND_IPV6)))
 		return drop(DROP_BACKEND_FAMILY, frame_bytes);
-	if (unlikely(flags & BACKEND_SELF))
+	/* A local backend has one of our own addresses: delivering to it is no loop. */
+	if (unlikely(flags & BACKEND_SELF) && !(flags & BACKEND_LOCAL && vip->flags & VIP_LOCAL))
 		return drop(DROP_BACKEND_SELF, frame_bytes);
 	if (unlikely(!count_packet(cpu, vip->number, c->id, p, frame_bytes, c->from_ring)))
 		return drop(DROP_INTERNAL, frame_bytes);
