@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the reconciler keeps about one pool, and its status made from that and from what the maps hold.
-import type { ActualBackend, ActualPool } from '../datapath/datapath.ts';
+import type { ActualPool } from '../datapath/datapath.ts';
 import type { Env, Timer } from '../env.ts';
 import type { Hold, Member } from '../guard/belief.ts';
 import type { PoolGuard } from '../guard/pool-guard.ts';
-import { compareAddresses } from '../model/address.ts';
+import { type Address, compareAddresses } from '../model/address.ts';
 import type { SourceState } from '../sources/source.ts';
 import type { PoolSettings } from './settings.ts';
 import type { BackendStatus, HoldStatus, LastChange, PoolState, PoolStatus } from './status.ts';
@@ -65,19 +65,21 @@ function holdStatus(hold: Hold, env: Env): HoldStatus {
 	return { reason, removed, of, since: Math.round(hold.since + offset), until: Math.round(hold.until + offset) };
 }
 
-/** What the maps hold, and what they are about to. */
+/** What the maps hold, with the weight and the reason that are believed; and what they do not hold yet. */
 function backendStatus(guard: PoolGuard, actual: ActualPool | undefined, env: Env): BackendStatus[] {
-	const rows = new Map([...(actual?.backends.values() ?? [])].map((b) => [b.address, actualStatus(b)]));
-	for (const m of guard.snapshot === null ? [] : guard.belief.members.values()) {
-		const row = rows.get(m.address);
-		const { address, weight, state, local } = m;
-		rows.set(address, { address, weight, state, local, slots: row === undefined ? 0 : row.slots, note: noteOf(m, env.now()) });
-	}
-	return [...rows.values()].sort((a, b) => compareAddresses(a.address, b.address));
+	const members = guard.snapshot === null ? new Map<Address, Member>() : guard.belief.members;
+	const held = [...(actual?.backends.values() ?? [])].map((b): BackendStatus => {
+		const m = members.get(b.address);
+		const { address, state, local, slots } = b;
+		return { address, weight: m?.weight ?? b.weight, state, local, slots, note: m === undefined ? null : noteOf(m, env.now()) };
+	});
+	const waiting = [...members.values()].filter((m) => actual?.backends.has(m.address) !== true);
+	return [...held, ...waiting.map(notYet)].sort((a, b) => compareAddresses(a.address, b.address));
 }
 
-function actualStatus({ address, weight, state, local, slots }: ActualBackend): BackendStatus {
-	return { address, weight, state, local, slots, note: null };
+/** Packets don't know it, whatever it is going to be. */
+function notYet({ address, weight, local }: Member): BackendStatus {
+	return { address, weight, state: 'down', local, slots: 0, note: 'not written to the data plane yet' };
 }
 
 const WORDS: Readonly<Record<string, string>> = {

@@ -28,7 +28,9 @@ export interface HoldStatus {
 
 export interface BackendStatus {
 	readonly address: Address;
+	/** As its source wants it, also while it is not in the ring. */
 	readonly weight: number;
+	/** What packets get. */
 	readonly state: BackendState;
 	readonly local: boolean;
 	/** Ring slots; null while the ring was adopted and not rebuilt. */

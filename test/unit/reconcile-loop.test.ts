@@ -277,6 +277,19 @@ test('the last change tells the revision, what it cost and how many slots moved'
 	assert.ok((change?.moved ?? 0) >= (change?.unavoidable ?? 1) && (change?.unavoidable ?? 0) > 20);
 });
 
+test('status shows what packets get, not what is about to be', async () => {
+	const env = new VirtualEnv();
+	const fake = new FakeDatapath({ env, limits: { ringSize: 101, maxBackends: 1 } });
+	const { reconciler, answer } = reconciling(settingsOf(['web']), { env, fake });
+	answer('web', [1, 2]);
+	const rows = () => reconciler.status().pools[0]?.backends.map((b) => `${b.address} ${b.state} ${b.weight} ${b.note}`);
+	const waiting = 'not written to the data plane yet';
+	assert.deepEqual(rows(), [`10.0.0.1 down 1 ${waiting}`, `10.0.0.2 down 1 ${waiting}`]);
+	await env.advance(50);
+	assert.deepEqual(rows(), ['10.0.0.1 active 1 null', `10.0.0.2 down 1 ${waiting}`]);
+	assert.equal(reconciler.status().pools[0]?.state, 'error');
+});
+
 test('it has settled when every pool was answered and reconciled', async () => {
 	const { env, reconciler, answer } = reconciling(settingsOf(['api', 'web']));
 	let settled = false;
