@@ -73,6 +73,7 @@ export async function createProgram(context: CliContext, verb = ''): Promise<Com
 			// A usage error is printed once, by reportError.
 			outputError: () => undefined,
 		});
+	if (verb === '--version' || verb === '-V') return program;
 	const wanted = Object.hasOwn(VERBS, verb) ? [VERBS[verb]] : Object.values(VERBS);
 	for (const load of wanted) if (load) program.addCommand((await load())(context).copyInheritedSettings(program));
 	return program;

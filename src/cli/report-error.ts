@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a command fails: always the same parts in the same order, a stable code first, no stack trace unless
 // XDPILOT_DEBUG asks for it. The exit status belongs to the code.
-import { ConfigError, formatIssue } from '../config/load.ts';
+import { ConfigError, formatIssue } from '../config/config-error.ts';
 import { EXIT, isSystemError, isXdpilotError, messageOf, XdpilotError } from '../errors.ts';
 import { type Output, painter, printable } from './terminal.ts';
 

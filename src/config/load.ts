@@ -3,6 +3,7 @@
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { isSystemError, messageOf, XdpilotError } from '../errors.ts';
+import { ConfigError, type ConfigIssue } from './config-error.ts';
 import { crossFindings } from './cross-checks.ts';
 import { type ParsedDocument, type Position, parseText } from './document.ts';
 import { type Finding, findingsOf, formatPath } from './issues.ts';
@@ -11,39 +12,6 @@ import { type Config, configSchema, type SourceConfig } from './schema.ts';
 
 /** Largest configuration that is read. */
 export const MAX_CONFIG_BYTES = 1024 * 1024;
-
-/** One thing that is wrong with a configuration. */
-export interface ConfigIssue {
-	readonly file: string;
-	/** From 1; null when the file as a whole is meant. */
-	readonly line: number | null;
-	readonly column: number | null;
-	/** "pools.web.from.source"; empty when no key is meant. */
-	readonly key: string;
-	readonly problem: string;
-	readonly expected: string | null;
-}
-
-/** E_CONFIG with everything that is wrong, in the order of the file. */
-export class ConfigError extends XdpilotError {
-	readonly issues: readonly ConfigIssue[];
-
-	constructor(file: string, issues: readonly ConfigIssue[]) {
-		const count = issues.length === 1 ? 'a mistake' : `${issues.length} mistakes`;
-		super('E_CONFIG', `${file} has ${count}`, { unaffected: 'nothing was changed' });
-		this.issues = issues;
-	}
-}
-
-/** "lb.yaml:4:9: datapath.mode got "fast"; expected one of native, generic, auto" */
-export function formatIssue(issue: ConfigIssue): string {
-	const place = issue.line === null ? issue.file : `${issue.file}:${issue.line}:${issue.column}`;
-	const expected =
-		issue.expected === null
-			? ''
-			: `; ${issue.expected.startsWith('did you') || issue.expected.startsWith('it ') ? '' : 'expected '}${issue.expected}`;
-	return `${place}: ${issue.key === '' ? '' : `${issue.key} `}${issue.problem}${expected}`;
-}
 
 /** Reads a configuration file. @throws ConfigError (E_CONFIG) with all that is wrong with it */
 export function loadConfig(file: string): Config {

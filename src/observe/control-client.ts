@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One request to a running daemon over its control socket. Errors that the daemon answers arrive as they left it.
 import { request } from 'node:http';
-import { ConfigError, type ConfigIssue } from '../config/load.ts';
+import { ConfigError, type ConfigIssue } from '../config/config-error.ts';
 import { ERROR_CODES, type ErrorCode, messageOf, XdpilotError } from '../errors.ts';
 
 const MAX_ANSWER_BYTES = 256 * 1024 * 1024;

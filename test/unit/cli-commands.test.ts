@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { ConfigError } from '../../src/config/load.ts';
+import { ConfigError } from '../../src/config/config-error.ts';
 import { silentLogger } from '../../src/log.ts';
 import { address } from '../../src/model/address.ts';
 import { startControlServer } from '../../src/observe/control-server.ts';

@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { ConfigError, formatIssue, loadConfig, MAX_CONFIG_BYTES, parseConfig } from '../../src/config/load.ts';
+import { ConfigError, formatIssue } from '../../src/config/config-error.ts';
+import { loadConfig, MAX_CONFIG_BYTES, parseConfig } from '../../src/config/load.ts';
 import type { Config } from '../../src/config/schema.ts';
 import { isXdpilotError } from '../../src/errors.ts';
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // `xdpilot check`: the daemon's own parser, for people, editors and CI. Touches nothing but the file.
 import { Command } from 'commander';
+import { ConfigError } from '../../config/config-error.ts';
 import { type MissingFeature, missingFeatures } from '../../config/features.ts';
-import { ConfigError, loadConfig } from '../../config/load.ts';
+import { loadConfig } from '../../config/load.ts';
 import type { Config } from '../../config/schema.ts';
 import { EXIT } from '../../errors.ts';
 import type { CliContext } from '../context.ts';
