@@ -30,6 +30,7 @@ const VERBS: Readonly<Record<string, () => Promise<CreateCommand>>> = {
 	reload: async () => (await import('./commands/reload.ts')).reloadCommand,
 	detach: async () => (await import('./commands/detach.ts')).detachCommand,
 	backend: async () => (await import('./commands/backend.ts')).backendCommand,
+	demo: async () => (await import('./commands/demo.ts')).demoCommand,
 };
 
 /** Runs one command line. Never throws; resolves with the exit status. */

@@ -106,9 +106,14 @@ export class DemoNetwork {
 		return backend;
 	}
 
-	/** Waits until the daemon has nothing of this backend in a ring any more, or again. */
-	async untilInRing(backend: BackendProcess, isIn: boolean): Promise<StatusReport> {
-		return this.daemon.until((s) => poolsWith(s, backend).length === (isIn ? 2 : 0), CONVERGE_MS);
+	/**
+	 * Waits until every pool has a newer ring than in `before`, with this backend in it or without. A status tells the state that
+	 * is wanted at once; the ring's generation tells what packets take.
+	 */
+	async untilInRing(backend: BackendProcess, isIn: boolean, before: StatusReport): Promise<StatusReport> {
+		const was = new Map(before.pools.map((p) => [p.name, p.ring?.generation ?? 0]));
+		const isNewer = (s: StatusReport) => s.pools.every((p) => (p.ring?.generation ?? 0) > (was.get(p.name) ?? 0));
+		return this.daemon.until((s) => isNewer(s) && poolsWith(s, backend).length === (isIn ? 2 : 0), CONVERGE_MS);
 	}
 
 	loadPlan(load: Pick<LoadPlan, 'newPerSecond' | 'kept' | 'datagramFlows' | 'paceMs' | 'deadlineMs'>): LoadPlan {
