@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The export table; src/native/binding.d.ts is its description.
+// The export table; src/native/addon.d.ts is its description.
 #include <napi.h>
 
 #include "flow_scan.h"
@@ -9,6 +9,9 @@
 #include "object.h"
 #include "program.h"
 #include "ring.h"
+#ifdef XDPILOT_PLANTED_BUGS
+#include "planted_bug.h"
+#endif
 
 namespace xdpilot {
 
@@ -29,6 +32,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
 	DefineRing(env, exports);
 	DefineFlowScan(env, exports);
 	DefineHost(env, exports);
+#ifdef XDPILOT_PLANTED_BUGS
+	DefinePlantedBugs(env, exports);
+#endif
 	return exports;
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the addon offers of the host: sd_notify, peer credentials, facts of libbpf; and how it says that it is missing.
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { before, describe, test } from 'node:test';
 import { XdpilotError } from '../../src/errors.ts';
 import { loadNative, type NativeAddon } from '../../src/native/binding.ts';
@@ -14,7 +15,7 @@ const skip = whyNoAddon();
 const dir = scratch();
 const whyNoPython = spawnSync('python3', ['--version']).error ? 'python3 is missing: it plays the service manager' : undefined;
 
-/** A datagram socket as systemd has one (Node has none): prints the first message that it gets. */
+/** A datagram socket as systemd has one (Node has none): prints the first message that it gets, and ends. */
 const MANAGER = `
 import socket, sys
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -29,8 +30,6 @@ describe('host', { skip }, () => {
 	before(() => {
 		native = loadNative();
 	});
-	const line = (child: ChildProcess) =>
-		new Promise<string>((resolve) => child.stdout?.once('data', (d: Buffer) => resolve(d.toString().trim())));
 	const withSocket = (socket: string | undefined, f: () => void) => {
 		const before = process.env.NOTIFY_SOCKET;
 		if (socket === undefined) delete process.env.NOTIFY_SOCKET;
@@ -50,10 +49,12 @@ describe('host', { skip }, () => {
 		test(`sdNotify reaches a socket by ${kind}`, { skip: whyNoPython }, async () => {
 			const manager = spawn('python3', ['-c', MANAGER, socket], { stdio: ['ignore', 'pipe', 'inherit'] });
 			try {
-				assert.equal(await line(manager), 'bound');
-				const message = line(manager);
-				withSocket(socket, () => assert.equal(native.sdNotify('READY=1\nSTATUS=üp'), true));
-				assert.equal(await message, 'READY=1\nSTATUS=üp');
+				const said: string[] = [];
+				for await (const line of createInterface(manager.stdout)) {
+					said.push(line);
+					if (line === 'bound') withSocket(socket, () => assert.equal(native.sdNotify('READY=1\nSTATUS=üp'), true));
+				}
+				assert.deepEqual(said, ['bound', 'READY=1', 'STATUS=üp']);
 			} finally {
 				manager.kill();
 			}
