@@ -219,7 +219,8 @@ export class Reconciler {
 		if (applied.error === undefined && serverIds === this.#serverIds) this.#serverIds = null;
 		this.#applied += changes.length > 0 ? 1 : 0;
 		this.#swaps += applied.swaps.length;
-		for (const c of changes) if (poolOf(c) === null || c.kind === 'pool-remove') logger.info(describeChange(c));
+		const shared = applied.error === undefined ? changes.filter((c) => poolOf(c) === null || c.kind === 'pool-remove') : [];
+		for (const c of shared) logger.info(`applied: ${describeChange(c)}`);
 		return { changes, applied: { ...applied, startedAt } };
 	}
 

@@ -21,6 +21,9 @@ const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 const XDP_TX = 3;
 const XDP_ACTION = ['aborted', 'drop', 'pass', 'tx', 'redirect'] as const;
 
+/** Loaded in a moment, in little memory. */
+const SMALL = 'ring_size: 1009, max_backends_per_pool: 64, max_pools: 32, max_backends: 256, max_vips: 32, expected_flows: 10000';
+
 export const GATEWAY_MAC = '02:00:00:00:07:01';
 
 /** A namespace with `eth0` (10.88.0.2/24) and the gateway (10.88.0.1) at the other end of its cable. */
@@ -58,11 +61,11 @@ export class DaemonBox {
 		return `/run/netns/${this.name}`;
 	}
 
-	/** Writes the configuration: `rest` is all but `datapath` and `control`. */
-	configure(rest: string, datapath = ''): void {
+	/** Writes the configuration: `rest` is all but `datapath` and `control`, `datapath` further keys of that. */
+	configure(rest: string, datapath = '', limits = SMALL): void {
 		writeFileSync(
 			this.configFile,
-			`datapath: { interface: eth0, pin_path: ${this.pinPath}, ring_size: 1009, max_backends_per_pool: 64, max_pools: 32, max_backends: 256, max_vips: 32, expected_flows: 10000${datapath} }
+			`datapath: { interface: eth0, pin_path: ${this.pinPath}, ${limits}${datapath} }
 control: { socket: ${this.socket} }
 ${rest}
 `,
