@@ -14,7 +14,7 @@ export async function listenAt(server: Server, file: string, gid: number): Promi
 	try {
 		prepareFolder(path.dirname(file), gid);
 		await refuseIfTaken(file);
-		const staging = mkdtempSync(path.join(path.dirname(file), '.'));
+		const staging = mkdtempSync(path.join(path.dirname(file), '.s-'));
 		try {
 			const bound = path.join(staging, 's');
 			await listen(server, bound);

@@ -128,6 +128,25 @@ test('a group that does not exist is named', async (t) => {
 	);
 });
 
+test('nothing is written outside the folder of the socket', async (t) => {
+	const outer = folder(t);
+	const socket = path.join(outer, 'run', 'control.sock');
+	mkdirSync(path.dirname(socket), { mode: 0o750 });
+	const before = statSync(outer, { bigint: true }).mtimeNs;
+	const server = await startControlServer(options(socket));
+	await server.close();
+	assert.equal(statSync(outer, { bigint: true }).mtimeNs, before);
+});
+
+test('a path of the greatest length that the schema allows can be listened at', async (t) => {
+	const dir = folder(t);
+	const socket = path.join(dir, 'x'.repeat(93 - dir.length), 's');
+	assert.equal(socket.length, 96);
+	const server = await startControlServer(options(socket));
+	assert.ok(await requestControl({ socket, method: 'GET', path: '/status' }));
+	await server.close();
+});
+
 test('a stale socket is replaced', async (t) => {
 	const socket = path.join(folder(t), 'control.sock');
 	const stale = createServer();
