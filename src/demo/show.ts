@@ -24,7 +24,7 @@ export function showNetwork({ screen, network }: Shown, mode: string): void {
 	const { client, lb, backends } = network.topology;
 	const registry = network.registry.kind;
 	screen.text('');
-	screen.text(`   client ${client.ipv4} ──▶ router ──▶ load balancer ${lb.ipv4}   XDP ${mode}, ${REGISTRY_NAMES[registry]}`);
+	screen.text(`   client ${client.ipv4} ──▶ router ──▶ load balancer ${lb.ipv4}   XDP ${mode}, backends from ${REGISTRY_NAMES[registry]}`);
 	screen.text('        ▲                  │  each packet, in an outer header');
 	screen.text(`        │                  ├──▶ ${backends.map((b) => `${b.name} ${b.ipv4}`).join('   ')}`);
 	screen.text('        └──────────────────┘  answers go straight back (direct server return)');
@@ -52,11 +52,9 @@ export function showWindow({ screen, network }: Shown, from: number, notes: read
 			return { label: name, value: news.get(name) ?? 0, ...(note === undefined ? {} : { note }) };
 		}),
 	);
-	screen.fact(
-		'new flows',
-		`${[...news.values()].reduce((a, b) => a + b, 0)} as drawn; with the flows that stay ${exchanges.length} requests`,
-	);
-	screen.fact('failed', String(failures(exchanges).length));
+	const drawn = [...news.values()].reduce((a, b) => a + b, 0);
+	const failed = failures(exchanges).length;
+	screen.fact('requests', `${exchanges.length}, of them ${drawn} on new connections (drawn above); ${failed} failed`);
 }
 
 export function showChange({ screen, network }: Shown, story: ChangeStory, how: 'joined' | 'left'): void {

@@ -37,6 +37,15 @@ export class DemoServer {
 		return seen;
 	}
 
+	/** Stops listening and breaks what is open. */
+	close(): void {
+		for (const server of this.#http) {
+			server.close();
+			server.closeAllConnections();
+		}
+		for (const socket of this.#udp) socket.close();
+	}
+
 	async #listenHttp(target: Target): Promise<void> {
 		const server = createServer({ keepAliveTimeout: 0 }, (request, response) => {
 			const { remoteAddress, remotePort } = request.socket;
