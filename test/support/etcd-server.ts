@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // A real etcd for tests. Written to through its JSON gateway, so that tests do not use the client they test.
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
+import https from 'node:https';
 import { join } from 'node:path';
 import { findServer, supplyHint } from '../../scripts/registry-servers.mjs';
+import { systemEnv } from '../../src/env.ts';
+import { silentLogger } from '../../src/log.ts';
+import { EtcdSource, type EtcdSourceOptions } from '../../src/sources/etcd/etcd-source.ts';
+import { auto } from '../../src/sources/etcd/layouts/auto.ts';
 import { freePorts, ServerProcess } from './server-process.ts';
 
 const binary = findServer('etcd');
@@ -10,15 +15,24 @@ const binary = findServer('etcd');
 /** Why tests that need etcd are skipped; false when there is one. */
 export const skipWithoutEtcd: string | false = binary === undefined ? supplyHint('etcd') : false;
 
+/** Files with which the test itself talks to a server that wants TLS. */
+export interface ClientFiles {
+	readonly ca: string;
+	readonly cert: string;
+	readonly key: string;
+}
+
 export class EtcdServer {
 	readonly port: number;
 	readonly #process: ServerProcess;
 	readonly #args: readonly string[];
+	readonly #tls: ClientFiles | undefined;
 
-	private constructor(port: number, peerPort: number, extra: readonly string[]) {
+	private constructor(port: number, peerPort: number, extra: readonly string[], tls?: ClientFiles) {
 		this.port = port;
+		this.#tls = tls;
 		this.#process = new ServerProcess('etcd');
-		const name = `test-${process.pid}`;
+		const name = `test-${port}`;
 		const peer = `http://127.0.0.1:${peerPort}`;
 		this.#args = [
 			...['--name', name, '--data-dir', this.#data, '--log-level', 'error'],
@@ -28,9 +42,24 @@ export class EtcdServer {
 		];
 	}
 
-	static async start(extra: readonly string[] = []): Promise<EtcdServer> {
+	/** Members of one cluster. */
+	static async startCluster(size: number): Promise<EtcdServer[]> {
+		const ports = await freePorts(2 * size);
+		const pairs = Array.from({ length: size }, (_, i) => [ports[2 * i] ?? 0, ports[2 * i + 1] ?? 0] as const);
+		const cluster = pairs.map(([port, peer]) => `test-${port}=http://127.0.0.1:${peer}`).join();
+		const members = pairs.map(([port, peer]) => new EtcdServer(port, peer, ['--initial-cluster', cluster]));
+		try {
+			await Promise.all(members.map((m) => m.#start()));
+			return members;
+		} catch (e) {
+			await Promise.all(members.map((m) => m.dispose()));
+			throw e;
+		}
+	}
+
+	static async start(extra: readonly string[] = [], tls?: ClientFiles): Promise<EtcdServer> {
 		const [port = 0, peerPort = 0] = await freePorts(2);
-		const server = new EtcdServer(port, peerPort, extra);
+		const server = new EtcdServer(port, peerPort, extra, tls);
 		try {
 			await server.#start();
 			return server;
@@ -41,7 +70,7 @@ export class EtcdServer {
 	}
 
 	get url(): string {
-		return `http://127.0.0.1:${this.port}`;
+		return `${this.#tls === undefined ? 'http' : 'https'}://127.0.0.1:${this.port}`;
 	}
 
 	get #data(): string {
@@ -49,7 +78,7 @@ export class EtcdServer {
 	}
 
 	async #start(): Promise<void> {
-		const isReady = async () => ((await (await fetch(`${this.url}/health`)).json()) as { health?: string }).health === 'true';
+		const isReady = async () => (JSON.parse((await this.#request('GET', '/health')).text) as { health?: string }).health === 'true';
 		await this.#process.start({ name: 'etcd', binary: binary ?? 'etcd', args: this.#args, isReady });
 	}
 
@@ -89,11 +118,45 @@ export class EtcdServer {
 
 	/** One call of the gateway. @throws Error when it is refused */
 	async call(path: string, body: object, token?: string): Promise<Record<string, unknown>> {
-		const headers = token === undefined ? {} : { authorization: token };
-		const answer = await fetch(`${this.url}/v3/${path}`, { method: 'POST', body: JSON.stringify(body), headers });
-		const text = await answer.text();
-		if (!answer.ok) throw new Error(`etcd ${path}: ${text}`);
+		const { status, text } = await this.#request('POST', `/v3/${path}`, JSON.stringify(body), token);
+		if (status !== 200) throw new Error(`etcd ${path}: ${text}`);
 		return JSON.parse(text) as Record<string, unknown>;
+	}
+
+	/** A source that talks to the endpoints directly; the caller closes it. */
+	sourceOn(endpoints: EtcdSourceOptions['endpoints'], tls: EtcdSourceOptions['tls'], tuning: EtcdSourceOptions['tuning'] = {}): EtcdSource {
+		return new EtcdSource({
+			name: 'etcd',
+			endpoints,
+			prefix: '/services/',
+			layout: auto,
+			tls,
+			env: systemEnv,
+			logger: silentLogger(),
+			tuning,
+		});
+	}
+
+	async #request(method: string, path: string, body?: string, token?: string): Promise<{ status: number; text: string }> {
+		if (this.#tls === undefined) {
+			const headers = token === undefined ? {} : { authorization: token };
+			const answer = await fetch(`${this.url}${path}`, { method, headers, ...(body === undefined ? {} : { body }) });
+			return { status: answer.status, text: await answer.text() };
+		}
+		const [ca, cert, key] = [this.#tls.ca, this.#tls.cert, this.#tls.key].map((file) => readFileSync(file));
+		return new Promise((resolve, reject) => {
+			const request = https.request(`${this.url}${path}`, { method, ca, cert, key, agent: false, timeout: 10_000 }, (answer) => {
+				let text = '';
+				answer.on('data', (chunk: Buffer) => {
+					text += chunk.toString();
+				});
+				answer.on('error', reject);
+				answer.on('end', () => resolve({ status: answer.statusCode ?? 0, text }));
+			});
+			request.on('timeout', () => request.destroy(new Error(`etcd ${path}: no answer`)));
+			request.on('error', reject);
+			request.end(body);
+		});
 	}
 
 	stop(): Promise<void> {

@@ -62,15 +62,16 @@ export class ProxiedConnection {
 export class FaultProxy {
 	readonly #server: net.Server;
 	readonly #open = new Set<ProxiedConnection>();
-	readonly #targetPort: number;
 	#total = 0;
+	/** Where new connections go. */
+	targetPort: number;
 	/** Connections are closed as soon as they are made. */
 	isRefusing = false;
 	/** Called with every chunk before it is passed on; may hold, cut or count. */
 	onData: (connection: ProxiedConnection, direction: Direction, chunk: Buffer) => void = () => undefined;
 
 	private constructor(targetPort: number) {
-		this.#targetPort = targetPort;
+		this.targetPort = targetPort;
 		this.#server = net.createServer((client) => this.#accept(client));
 	}
 
@@ -120,7 +121,7 @@ export class FaultProxy {
 			client.resetAndDestroy();
 			return;
 		}
-		const server = net.connect(this.#targetPort, '127.0.0.1');
+		const server = net.connect(this.targetPort, '127.0.0.1');
 		const connection = new ProxiedConnection(this.#total, client, server, (d, chunk) => this.onData(connection, d, chunk));
 		this.#open.add(connection);
 		client.on('close', () => this.#open.delete(connection));

@@ -9,7 +9,7 @@ import { NO_LEASE } from './service-view.ts';
 export interface Evidence {
 	/** Deleted by an event, and not put again. */
 	readonly deleted: ReadonlySet<string>;
-	/** A complete, newer list of the same history that still has entries of the service does not have them. */
+	/** A complete list of the same history, no older than what is known, has entries of the service, but not them. */
 	readonly isListProof: boolean;
 	/** The entry is there, but can't be used. */
 	readonly isListed: (id: string) => boolean;

@@ -8,7 +8,7 @@ import type { EtcdEndpoint } from '../../config/source-schema.ts';
 import type { Env } from '../../env.ts';
 import { messageOf, XdpilotError } from '../../errors.ts';
 import { bounded } from '../watch-loop.ts';
-import { releaseSockets, withoutRecovery } from './etcd3-internals.ts';
+import { keepChannels, releaseSockets, withoutRecovery } from './etcd3-internals.ts';
 import { WatchFeed } from './watch-feed.ts';
 
 export interface EtcdClientOptions {
@@ -41,6 +41,7 @@ const CANCEL_MS = 250;
 export class EtcdClient {
 	readonly #opts: EtcdClientOptions;
 	readonly #etcd: Etcd3;
+	readonly #userAgent: string;
 	/** What is under way: closing the client alone would leave it, and its socket, open. */
 	readonly #calls = new Set<InterceptingCall>();
 	readonly #streams = new Set<InterceptingCall>();
@@ -52,10 +53,12 @@ export class EtcdClient {
 	constructor(opts: EtcdClientOptions) {
 		this.#opts = opts;
 		const { endpoint, env, deadlineMs } = opts;
+		// A header: nothing but printable ASCII.
+		this.#userAgent = opts.userAgent.replace(/[^ -~]/g, '?');
 		this.#etcd = new Etcd3({
 			hosts: endpoint.url,
 			...(opts.credentials === undefined ? {} : { credentials: opts.credentials }),
-			grpcOptions: channelOptions(opts),
+			grpcOptions: channelOptions(opts, this.#userAgent),
 			faultHandling: withoutRecovery(),
 			defaultCallOptions: ({ isStream }) => ({
 				interceptors: [this.#interceptor(isStream)],
@@ -63,6 +66,7 @@ export class EtcdClient {
 				...(isStream ? {} : { deadline: env.wallNow() + deadlineMs }),
 			}),
 		});
+		keepChannels(this.#etcd);
 	}
 
 	/** Gets a token for all further calls, where a login was given. */
@@ -124,7 +128,7 @@ export class EtcdClient {
 		// A live stream is ended by asking for it. Broken from this side instead, etcd3 would open a new one.
 		if (this.#feed !== undefined) await bounded(this.#opts.env, this.#feed.close(), CANCEL_MS, 'cancelling').catch(() => undefined);
 		cancelAll(this.#streams);
-		releaseSockets(this.#etcd);
+		releaseSockets(this.#etcd, this.#userAgent);
 	}
 
 	#interceptor(isStream: boolean): Interceptor {
@@ -156,8 +160,7 @@ function cancelAll(calls: Set<InterceptingCall>): void {
 	calls.clear();
 }
 
-function channelOptions(opts: EtcdClientOptions): NonNullable<IOptions['grpcOptions']> {
-	const { keepalive, serverName, userAgent } = opts;
+function channelOptions({ keepalive, serverName }: EtcdClientOptions, userAgent: string): NonNullable<IOptions['grpcOptions']> {
 	return {
 		'grpc.keepalive_time_ms': keepalive.everyMs,
 		'grpc.keepalive_timeout_ms': keepalive.timeoutMs,
@@ -166,8 +169,7 @@ function channelOptions(opts: EtcdClientOptions): NonNullable<IOptions['grpcOpti
 		'grpc.max_reconnect_backoff_ms': 2000,
 		// A proxy meant for web traffic must not come between a load balancer and its registry.
 		'grpc.enable_http_proxy': 0,
-		// A header: nothing but printable ASCII.
-		'grpc.primary_user_agent': userAgent.replace(/[^ -~]/g, '?'),
+		'grpc.primary_user_agent': userAgent,
 		...(serverName === undefined ? {} : { 'grpc.ssl_target_name_override': serverName, 'grpc.default_authority': serverName }),
 	};
 }

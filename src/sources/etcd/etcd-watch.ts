@@ -121,7 +121,7 @@ class EtcdFollower {
 		const { view, publisher, health, env, logger, source, service } = this.#opts;
 		const observedAt = env.now();
 		const strange = this.#difference(list);
-		const isNewer = this.#known !== undefined && list.revision > this.#known.revision;
+		const isFirst = this.#known === undefined;
 		this.#known = { revision: list.revision, clusterId: list.clusterId };
 		view.replace(list.entries);
 		health.good();
@@ -136,7 +136,7 @@ class EtcdFollower {
 			this.#lost.clear();
 			health.trust();
 		}
-		const isListProof = strange === undefined && isNewer && view.size > 0;
+		const isListProof = !isFirst && strange === undefined && view.size > 0;
 		await this.#publish(String(list.revision), observedAt, new Set(), isListProof, client);
 		// Nothing that the new history says can explain what was lost with the old one.
 		if (strange !== undefined) publisher.forgetDoubts();
