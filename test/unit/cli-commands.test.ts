@@ -121,12 +121,34 @@ test('check --json gives the same as data', async (t) => {
 test('check warns of what this version does not do', async (t) => {
 	const file = path.join(folder(t), 'lb.yaml');
 	writeFileSync(file, 'sources: { s: { kind: file, path: x } }\npools: { p: { from: { source: s, service: a }, encap: gue } }\n');
+	writeFileSync(path.join(path.dirname(file), 'x'), 'services: { a: [] }\n');
 	const { status, stdout } = await cli('check', '-c', file);
 	assert.equal(status, 0);
 	assert.match(
 		stdout,
 		/no interface \(run needs datapath\.interface\)\nwarning {2}pools\.p\.encap: backends are reached through IPIP only in this version/,
 	);
+});
+
+test('check looks into the services file, and warns', async (t) => {
+	const dir = folder(t);
+	const file = path.join(dir, 'lb.yaml');
+	writeFileSync(
+		file,
+		`sources: { s: { kind: file, path: services.yaml }, gone: { kind: file, path: gone.yaml } }
+pools: { a: { from: { source: s, service: a } }, b: { from: { source: s, service: b } }, c: { from: { source: gone, service: c } } }
+`,
+	);
+	writeFileSync(path.join(dir, 'services.yaml'), 'services:\n  a:\n    - { address: 10.0.0.1 }\n    - { address: 10.0.0 }\n');
+	const { status, json } = await cli('check', '--json', '-c', file);
+	assert.equal(status, 0);
+	const { warnings } = json() as { warnings: { key: string; why: string }[] };
+	assert.deepEqual(
+		warnings.map(({ key }) => key),
+		['pools.a.from.service', 'pools.b.from.service', 'sources.gone.path'],
+	);
+	assert.match(warnings[0]?.why ?? '', /is refused: line 4: "10\.0\.0" is not an IP address$/);
+	assert.match(warnings[1]?.why ?? '', /services\.yaml has no service b$/);
 });
 
 test('status shows verdict, problems and one table a noun', async (t) => {

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// `xdpilot check`: the daemon's own parser, for people, editors and CI. Touches nothing but the file.
+// `xdpilot check`: the daemon's own parser, for people, editors and CI. Reads the file, and the files of file sources.
 import { Command } from 'commander';
 import { ConfigError } from '../../config/config-error.ts';
-import { type MissingFeature, missingFeatures } from '../../config/features.ts';
+import { missingFeatures } from '../../config/features.ts';
 import { loadConfig } from '../../config/load.ts';
 import type { Config } from '../../config/schema.ts';
 import { EXIT } from '../../errors.ts';
 import type { CliContext } from '../context.ts';
 import { configOption, jsonOption } from '../options.ts';
 import { errorJson, reportError } from '../report-error.ts';
+import { type Advice, serviceFileAdvice } from '../service-files.ts';
 import { painter, printable, printJson } from '../terminal.ts';
 
 interface CheckOptions {
@@ -28,10 +29,11 @@ export function checkCommand(context: CliContext): Command {
 		.action((options: CheckOptions) => check(context, options));
 }
 
-function check(context: CliContext, { config: file, json }: CheckOptions): void {
+async function check(context: CliContext, { config: file, json }: CheckOptions): Promise<void> {
 	try {
 		const config = loadConfig(file);
-		const warnings = missingFeatures(config);
+		const missing = missingFeatures(config).map(({ key, why }) => ({ key, why: `${why} in this version, so run refuses this file` }));
+		const warnings = [...missing, ...(await serviceFileAdvice(config))];
 		if (json) printJson(context, { schema: 'xdpilot.check/v1', ok: true, file, ...countsOf(config), warnings, issues: [] });
 		else printOk(context, file, config, warnings);
 	} catch (e) {
@@ -49,7 +51,7 @@ function countsOf({ datapath, sources, pools, vips }: Config) {
 	return { interfaces: datapath.interfaces, sources: sources.size, pools: pools.size, vips: vips.length };
 }
 
-function printOk(context: CliContext, file: string, config: Config, warnings: readonly MissingFeature[]): void {
+function printOk(context: CliContext, file: string, config: Config, warnings: readonly Advice[]): void {
 	const paint = painter(context.stdout);
 	const { interfaces, sources, pools, vips } = countsOf(config);
 	const where = interfaces.length === 0 ? 'no interface (run needs datapath.interface)' : interfaces.join(', ');
@@ -57,7 +59,7 @@ function printOk(context: CliContext, file: string, config: Config, warnings: re
 		`${paint('green', 'ok')}  ${printable(file)}: ${count(sources, 'source')}, ${count(pools, 'pool')}, ${count(vips, 'vip')}; ${where}\n`,
 	);
 	for (const { key, why } of warnings) {
-		context.stdout.write(`${paint('yellow', 'warning')}  ${printable(key)}: ${printable(why)} in this version, so run refuses this file\n`);
+		context.stdout.write(`${paint('yellow', 'warning')}  ${printable(key)}: ${printable(why)}\n`);
 	}
 }
 
