@@ -58,12 +58,12 @@ static __always_inline __u64 flow_tag(const struct packet *p, const bool v6)
 	return flow_fingerprint(p, 4) | (__u64)flow_fingerprint(p, 9) << 32;
 }
 
-static __always_inline struct flow_bucket *flow_bucket(__u64 hash, __u32 cpu)
+static __always_inline struct flow_bucket *flow_bucket(__u64 hash)
 {
 	__u32 index = (hash >> 32) * config.flow_buckets >> 32;
 
 	if (config.flow_per_cpu)
-		index += cpu * config.flow_buckets;
+		index += bpf_get_smp_processor_id() * config.flow_buckets;
 	return bpf_map_lookup_elem(&flows, &index);
 }
 

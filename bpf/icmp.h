@@ -93,9 +93,8 @@ static __always_inline bool parse_quote(struct packet *p, void *l4, void *end)
 		return false;
 	ports = *(__u32 *)l4;
 	p->ports = ports >> 16 | ports << 16;
-	p->tcp_flags = 0;
-	if (p->protocol == IPPROTO_TCP && l4 + TCP_HEADER <= end)
-		p->tcp_flags = *(__u8 *)(l4 + TCP_FLAGS_OFFSET);
+	if (protocol_of(p) == IPPROTO_TCP && l4 + TCP_HEADER <= end)
+		set_tcp_flags(p, *(__u8 *)(l4 + TCP_FLAGS_OFFSET));
 	return true;
 }
 
@@ -114,8 +113,6 @@ static __always_inline int icmp_ipv4(struct xdp_md *ctx, struct packet *p, __u32
 	void *data = data_of(ctx), *end = end_of(ctx);
 	struct iphdr *ip = data + ETH_HLEN, *quote;
 	struct icmp_header *icmp = (void *)(ip + 1);
-	__u16 ip_bytes = p->ip_bytes;
-	__u8 tos = p->tos;
 
 	if ((void *)(icmp + 1) > end)
 		return drop(DROP_TRUNCATED, frame_bytes);
@@ -133,14 +130,12 @@ static __always_inline int icmp_ipv4(struct xdp_md *ctx, struct packet *p, __u32
 			count(CNT_ICMP_PTB_IPV4_SMALL);
 	}
 	parse_ipv4_header(p, quote);
-	if (p->protocol != IPPROTO_TCP && p->protocol != IPPROTO_UDP)
+	if (protocol_of(p) != IPPROTO_TCP && protocol_of(p) != IPPROTO_UDP)
 		return pass(frame_bytes);
 	if (!parse_quote(p, quote + 1, end))
 		return drop(DROP_ICMP_QUOTE, frame_bytes);
 	swap_addresses(p);
-	p->ip_bytes = ip_bytes;
-	p->tos = tos;
-	p->icmp = 1 + icmp->code;
+	set_icmp_code(p, icmp->code);
 	return CONTINUE;
 }
 
@@ -149,8 +144,6 @@ static __always_inline int icmp_ipv6(struct xdp_md *ctx, struct packet *p, __u32
 	void *data = data_of(ctx), *end = end_of(ctx);
 	struct ipv6hdr *ip = data + ETH_HLEN, *quote;
 	struct icmp_header *icmp = (void *)(ip + 1);
-	__u16 ip_bytes = p->ip_bytes;
-	__u8 tos = p->tos;
 
 	if ((void *)(icmp + 1) > end)
 		return drop(DROP_TRUNCATED, frame_bytes);
@@ -168,16 +161,14 @@ static __always_inline int icmp_ipv6(struct xdp_md *ctx, struct packet *p, __u32
 			count(CNT_ICMP_PTB_IPV6_SMALL);
 	}
 	parse_ipv6_header(p, quote);
-	if (p->protocol == IPPROTO_FRAGMENT)
+	if (protocol_of(p) == IPPROTO_FRAGMENT)
 		return drop(DROP_ICMP_QUOTE, frame_bytes);
-	if (p->protocol != IPPROTO_TCP && p->protocol != IPPROTO_UDP)
+	if (protocol_of(p) != IPPROTO_TCP && protocol_of(p) != IPPROTO_UDP)
 		return pass(frame_bytes);
 	if (!parse_quote(p, quote + 1, end))
 		return drop(DROP_ICMP_QUOTE, frame_bytes);
 	swap_addresses(p);
-	p->ip_bytes = ip_bytes;
-	p->tos = tos;
-	p->icmp = 1 + icmp->code;
+	set_icmp_code(p, icmp->code);
 	return CONTINUE;
 }
 

@@ -34,10 +34,7 @@ enum vip_kind {
 #define VIP4_WAYS 4
 #define VIP6_WAYS 2
 
-/*
- * The first 8 bytes, loaded as one little-endian word, are the key. Bucket of a key, within its table:
- * (key * seed4) >> (64 - vip_bits).
- */
+/* The first 8 bytes, loaded as one little-endian word, are the key. Its hash: key * seed4. */
 struct vip4_entry {
 	__be32 address;
 	__be16 port; /* 0 = every port */
@@ -46,35 +43,44 @@ struct vip4_entry {
 	__u16 vip; /* dense number, 1.. */
 	__u16 pool;
 	__u32 flags; /* enum vip_flag */
-};
+} __attribute__((aligned(8)));
 
 struct vip4_bucket {
 	struct vip4_entry entry[VIP4_WAYS];
 };
 
 /*
- * The key is three little-endian words: bytes 0..7, 8..15 (u64) and 16..19 (u32). Bucket:
- * (word0 * seed6[0] + word1 * seed6[1] + word2 * seed6[2]) >> (64 - vip_bits), modulo 2^64 before the shift.
+ * The key is three little-endian words: bytes 0..7, 8..15 (u64) and 16..19 (u32). Its hash:
+ * word0 * seed6[0] + word1 * seed6[1] + word2 * seed6[2], modulo 2^64.
  */
 struct vip6_entry {
 	__be32 address[4];
 	__be16 port;
 	__u8 protocol;
 	__u8 kind;
+	__u32 pad;
 	__u16 vip;
 	__u16 pool;
 	__u32 flags;
-	__u32 pad;
-};
+} __attribute__((aligned(8)));
 
 struct vip6_bucket {
 	struct vip6_entry entry[VIP6_WAYS];
 };
 
-/* Seeds of one of the two vip tables; searched by the control plane until no bucket overflows. All odd. */
+#define VIP_GROUP_BITS 10
+#define VIP_GROUPS (1 << VIP_GROUP_BITS)
+
+/*
+ * How one of the two vip tables was built: seeds (all odd) and, for each group of keys, how far its buckets are moved.
+ * Of a key's hash the top VIP_GROUP_BITS bits are the group, the next vip_bits the bucket before the move; the bucket
+ * is their sum modulo the number of buckets. The control plane searches moves until no bucket overflows.
+ */
 struct vip_seed {
 	__u64 seed4;
 	__u64 seed6[3];
+	__u16 move4[VIP_GROUPS];
+	__u16 move6[VIP_GROUPS];
 };
 
 /* The one value of map `control`, mapped writable by the control plane. */
@@ -313,7 +319,7 @@ struct lb_config {
 
 _Static_assert(sizeof(struct vip4_bucket) == 64, "one cache line");
 _Static_assert(sizeof(struct vip6_bucket) == 64, "one cache line");
-_Static_assert(sizeof(struct control) == 128, "two cache lines");
+_Static_assert(sizeof(struct control) % 64 == 0, "whole cache lines");
 _Static_assert(sizeof(struct backend) == 64, "one cache line");
 _Static_assert(sizeof(struct flow_bucket) == 128, "two adjacent cache lines");
 _Static_assert(sizeof(struct vip_counter) == 64, "one cache line");

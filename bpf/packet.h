@@ -32,17 +32,48 @@
 #define TCP_HEADER 20
 #define UDP_HEADER 8
 
-/* A packet, as far as routing and encapsulation care. */
+/*
+ * A packet, as far as routing cares. Few words, since everything here lives across calls: what encapsulation copies is
+ * read from the packet again.
+ */
 struct packet {
 	__u64 src[2];
 	__u64 dst[2];
 	__u32 ports; /* source port | destination port << 16 */
-	__u16 ip_bytes; /* length field of the IP header, host order: with the header for IPv4, without it for IPv6 */
-	__u8 tos; /* all eight bits */
-	__u8 protocol;
-	__u8 tcp_flags; /* 0 unless TCP */
-	__u8 icmp; /* 1 + code of the ICMP error that quotes this flow; 0 = the packet is the flow's own */
+	/* protocol | TCP flags << 8 (0 unless TCP) | 1 + code of the ICMP error that quotes this flow << 16 (0: none does) */
+	__u32 kind;
 };
+
+static __always_inline __u8 protocol_of(const struct packet *p)
+{
+	return p->kind;
+}
+
+static __always_inline bool is_syn(const struct packet *p)
+{
+	return p->kind & TCP_FLAG_SYN_BIT << 8;
+}
+
+static __always_inline bool is_rst(const struct packet *p)
+{
+	return p->kind & TCP_FLAG_RST_BIT << 8;
+}
+
+static __always_inline void set_tcp_flags(struct packet *p, __u8 flags)
+{
+	p->kind |= (__u32)flags << 8;
+}
+
+static __always_inline void set_icmp_code(struct packet *p, __u8 code)
+{
+	p->kind |= (1u + code) << 16;
+}
+
+/* 1 + the code of the ICMP error, or 0. */
+static __always_inline __u32 icmp_of(const struct packet *p)
+{
+	return p->kind >> 16;
+}
 
 static __always_inline __u16 source_port(const struct packet *p)
 {

@@ -16,12 +16,11 @@
 /* Ports, and for TCP the flags. */
 static __always_inline bool parse_ports(struct packet *p, void *l4, void *end)
 {
-	p->tcp_flags = 0;
-	if (likely(p->protocol == IPPROTO_TCP)) {
+	if (likely(protocol_of(p) == IPPROTO_TCP)) {
 		if (l4 + TCP_HEADER > end)
 			return false;
-		p->tcp_flags = *(__u8 *)(l4 + TCP_FLAGS_OFFSET);
-	} else if (p->protocol == IPPROTO_UDP) {
+		set_tcp_flags(p, *(__u8 *)(l4 + TCP_FLAGS_OFFSET));
+	} else if (protocol_of(p) == IPPROTO_UDP) {
 		if (l4 + UDP_HEADER > end)
 			return false;
 	} else {
@@ -36,10 +35,7 @@ static __always_inline void parse_ipv4_header(struct packet *p, const struct iph
 	p->src[0] = ip->saddr;
 	p->dst[0] = ip->daddr;
 	p->src[1] = p->dst[1] = 0;
-	p->tos = ip->tos;
-	p->ip_bytes = bpf_ntohs(ip->tot_len);
-	p->protocol = ip->protocol;
-	p->icmp = 0;
+	p->kind = ip->protocol;
 }
 
 static __always_inline bool parse_ipv4(struct packet *p, void *data, void *end)
@@ -58,17 +54,13 @@ static __always_inline bool parse_ipv4(struct packet *p, void *data, void *end)
 static __always_inline void parse_ipv6_header(struct packet *p, const struct ipv6hdr *ip)
 {
 	const __u64 *addresses = (const void *)&ip->saddr;
-	__u16 first = bpf_ntohs(*(const __u16 *)ip);
 
 	/* Whole words: a memcpy from a packet becomes single bytes, since clang assumes no alignment. */
 	p->src[0] = addresses[0];
 	p->src[1] = addresses[1];
 	p->dst[0] = addresses[2];
 	p->dst[1] = addresses[3];
-	p->tos = first >> 4;
-	p->ip_bytes = bpf_ntohs(ip->payload_len);
-	p->protocol = ip->nexthdr;
-	p->icmp = 0;
+	p->kind = ip->nexthdr;
 }
 
 static __always_inline bool parse_ipv6(struct packet *p, void *data, void *end)

@@ -22,9 +22,9 @@
 struct quic_route {
 	struct flow_ref flow;
 	__u32 vip_counter; /* key of the vip's counters on this CPU */
-	__u32 cpu;
 	__u32 backend;
 	__u32 v6;
+	__u32 pad;
 };
 
 /* What a packet says about its server. */
@@ -75,7 +75,7 @@ static __always_inline enum quic_id quic_server_id(const __u8 *payload, void *en
  */
 static __always_inline void quic_remember(const struct quic_route *r)
 {
-	struct flow_bucket *b = flow_bucket(r->flow.hash, r->cpu);
+	struct flow_bucket *b = flow_bucket(r->flow.hash);
 	__u32 now = flow_now();
 	struct flow_entry *e;
 	__u64 word;
@@ -155,7 +155,7 @@ __noinline int quic(struct xdp_md *ctx, struct quic_route *r)
 /* ICMP errors quote ids that the server sent, not the client's: they are only counted. */
 static __always_inline void quic_count_icmp(const struct packet *p, const bool v6)
 {
-	__u8 code = p->icmp - 1;
+	__u8 code = icmp_of(p) - 1;
 
 	count(CNT_QUIC_ICMP);
 	if (v6 ? code == 3 || code == 4 : code == 1 || code == 3)

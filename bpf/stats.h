@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Counting. Every CPU has lines of its own, so plain additions do; XDP runs with bottom halves off and does not nest.
- * What can be derived is not counted: frames sent are the sum over vips less local deliveries and failed headroom.
+ * What can be derived is not counted: frames sent are the sum over vips less local deliveries.
  */
 #ifndef STATS_H
 #define STATS_H
@@ -54,10 +54,11 @@ __noinline int drop(__u32 reason, __u32 frame_bytes)
 	return XDP_DROP;
 }
 
-/* Counts a packet that a backend was found for. False if the maps are smaller than the program was told. */
+/* Counts a packet that goes to a backend. False if the maps are smaller than the program was told. */
 static __always_inline bool count_packet(
-	__u32 cpu, __u32 vip, __u32 backend, const struct packet *p, __u32 frame_bytes, bool from_ring)
+	__u16 vip, __u32 backend, __u16 ip_bytes, __u32 frame_bytes, bool from_ring, __u32 kind)
 {
+	__u32 cpu = bpf_get_smp_processor_id();
 	__u32 vip_key = cpu * config.max_vips + vip, backend_key = cpu * config.max_backends + backend;
 	struct backend_counter *b;
 	struct vip_counter *v;
@@ -66,17 +67,17 @@ static __always_inline bool count_packet(
 	if (!v)
 		return false;
 	v->packets++;
-	v->bytes += p->ip_bytes;
+	v->bytes += ip_bytes;
 	v->frame_bytes += frame_bytes;
 	if (from_ring) {
 		v->ring++;
-		v->ring_syn += (p->tcp_flags & TCP_FLAG_SYN_BIT) != 0;
+		v->ring_syn += (kind & TCP_FLAG_SYN_BIT << 8) != 0;
 	}
 	b = bpf_map_lookup_elem(&backend_counters, &backend_key);
 	if (!b)
 		return false;
 	b->packets++;
-	b->bytes += p->ip_bytes;
+	b->bytes += ip_bytes;
 	return true;
 }
 

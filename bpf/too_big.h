@@ -104,7 +104,7 @@ __noinline int too_big_ipv6(struct xdp_md *ctx)
 
 static __always_inline int too_big(struct xdp_md *ctx, const struct packet *p, __u32 frame_bytes, const bool v6)
 {
-	if (config.too_big != TOO_BIG_ICMP || p->icmp)
+	if (config.too_big != TOO_BIG_ICMP || icmp_of(p))
 		return drop(DROP_TOO_BIG, frame_bytes);
 	return v6 ? too_big_ipv6(ctx) : too_big_ipv4(ctx);
 }

@@ -29,9 +29,9 @@ __noinline int unparsed_ipv4(struct xdp_md *ctx, struct packet *p)
 		return drop(ip->ihl > 5 ? DROP_IP_OPTIONS : DROP_TRUNCATED, frame_bytes);
 	if (ip->frag_off & bpf_htons(IPV4_FRAGMENT_MASK))
 		return drop(DROP_FRAGMENT, frame_bytes);
-	if (p->protocol == IPPROTO_ICMP)
+	if (protocol_of(p) == IPPROTO_ICMP)
 		return icmp_ipv4(ctx, p, frame_bytes);
-	if (p->protocol == IPPROTO_TCP || p->protocol == IPPROTO_UDP)
+	if (protocol_of(p) == IPPROTO_TCP || protocol_of(p) == IPPROTO_UDP)
 		return drop(DROP_TRUNCATED, frame_bytes);
 	return pass(frame_bytes);
 }
@@ -47,11 +47,11 @@ __noinline int unparsed_ipv6(struct xdp_md *ctx, struct packet *p)
 	parse_ipv6_header(p, ip);
 	if (!is_vip_address(p->dst, true))
 		return pass(frame_bytes);
-	if (p->protocol == IPPROTO_FRAGMENT)
+	if (protocol_of(p) == IPPROTO_FRAGMENT)
 		return drop(DROP_FRAGMENT, frame_bytes);
-	if (p->protocol == IPPROTO_ICMPV6)
+	if (protocol_of(p) == IPPROTO_ICMPV6)
 		return icmp_ipv6(ctx, p, frame_bytes);
-	if (p->protocol == IPPROTO_TCP || p->protocol == IPPROTO_UDP)
+	if (protocol_of(p) == IPPROTO_TCP || protocol_of(p) == IPPROTO_UDP)
 		return drop(DROP_TRUNCATED, frame_bytes);
 	return pass(frame_bytes);
 }

@@ -10,28 +10,58 @@
 #include "maps.h"
 #include "packet.h"
 
+/* The upper half of an entry, in one word: number 16 | pool 16 | flags 32. */
 struct vip {
-	__u16 number;
-	__u16 pool;
-	__u32 flags;
+	__u64 word;
 };
 
-/* The live table: its seeds, and its first bucket. */
-static __always_inline const struct vip_seed *vip_table(__u32 *base)
+static __always_inline __u16 vip_number(const struct vip *vip)
 {
-	__u32 zero = 0, active;
+	return vip->word;
+}
+
+static __always_inline __u16 vip_pool(const struct vip *vip)
+{
+	return vip->word >> 16;
+}
+
+static __always_inline __u32 vip_flags(const struct vip *vip)
+{
+	return vip->word >> 32;
+}
+
+/* The table that is live. */
+struct vip_table {
+	const struct vip_seed *seed;
+	__u32 base; /* its first bucket */
+	__u32 bits; /* log2 of its buckets */
+};
+
+static __always_inline bool live_vips(struct vip_table *t)
+{
+	__u32 zero = 0, active, bits = config.vip_bits;
 	struct control *c = bpf_map_lookup_elem(&control, &zero);
 
 	if (unlikely(!c))
-		return NULL;
+		return false;
 	active = READ_ONCE(c->active_vips) & 1;
-	*base = active << config.vip_bits;
-	return &c->vip_seed[active];
+	t->seed = &c->vip_seed[active];
+	t->base = active << bits;
+	t->bits = bits;
+	return true;
 }
 
-static __always_inline bool vip4_probe(struct vip *vip, const struct vip_seed *seed, __u32 base, __u64 key)
+/* The bucket of a hash: its group, above, has moved it. The group needs no part in the sum's upper bits. */
+static __always_inline __u32 vip_bucket(const struct vip_table *t, __u64 hash, const __u16 *moves)
 {
-	__u32 index = base + (__u32)(key * seed->seed4 >> (64 - config.vip_bits));
+	__u32 start = hash >> (64 - VIP_GROUP_BITS - t->bits);
+
+	return t->base + ((start + moves[hash >> (64 - VIP_GROUP_BITS)]) & ((1u << t->bits) - 1));
+}
+
+static __always_inline bool vip4_probe(struct vip *vip, const struct vip_table *t, __u64 key)
+{
+	__u32 index = vip_bucket(t, key * t->seed->seed4, t->seed->move4);
 	struct vip4_bucket *b = bpf_map_lookup_elem(&vips4, &index);
 
 	if (unlikely(!b))
@@ -42,19 +72,17 @@ static __always_inline bool vip4_probe(struct vip *vip, const struct vip_seed *s
 
 		if (*(const __u64 *)e != key)
 			continue;
-		vip->number = e->vip;
-		vip->pool = e->pool;
-		vip->flags = e->flags;
+		vip->word = *(const __u64 *)&e->vip;
 		return true;
 	}
 	return false;
 }
 
-static __always_inline bool vip6_probe(
-	struct vip *vip, const struct vip_seed *seed, __u32 base, const __u64 *address, __u32 rest)
+static __always_inline bool vip6_probe(struct vip *vip, const struct vip_table *t, const __u64 *address, __u32 rest)
 {
-	__u64 hash = address[0] * seed->seed6[0] + address[1] * seed->seed6[1] + rest * seed->seed6[2];
-	__u32 index = base + (__u32)(hash >> (64 - config.vip_bits));
+	const __u64 *seed = t->seed->seed6;
+	__u64 hash = address[0] * seed[0] + address[1] * seed[1] + rest * seed[2];
+	__u32 index = vip_bucket(t, hash, t->seed->move6);
 	struct vip6_bucket *b = bpf_map_lookup_elem(&vips6, &index);
 
 	if (unlikely(!b))
@@ -66,9 +94,7 @@ static __always_inline bool vip6_probe(
 
 		if (words[0] != address[0] || words[1] != address[1] || *(const __u32 *)(words + 2) != rest)
 			continue;
-		vip->number = e->vip;
-		vip->pool = e->pool;
-		vip->flags = e->flags;
+		vip->word = *(const __u64 *)&e->vip;
 		return true;
 	}
 	return false;
@@ -81,26 +107,23 @@ static __always_inline __u32 vip_key_rest(__u16 port, __u8 protocol, __u8 kind)
 }
 
 static __always_inline bool vip_probe(
-	struct vip *vip, const struct vip_seed *seed, __u32 base, const __u64 *address, __u32 rest, const bool v6)
+	struct vip *vip, const struct vip_table *t, const __u64 *address, __u32 rest, const bool v6)
 {
-	return v6 ? vip6_probe(vip, seed, base, address, rest)
-		  : vip4_probe(vip, seed, base, (__u32)address[0] | (__u64)rest << 32);
+	return v6 ? vip6_probe(vip, t, address, rest) : vip4_probe(vip, t, address[0] | (__u64)rest << 32);
 }
 
 /* The vip of a packet; the exact port is preferred. A port-0 match clears the packet's destination port (see lb_abi.h). */
 static __always_inline bool find_vip(struct vip *vip, struct packet *p, const bool v6)
 {
-	const struct vip_seed *seed;
-	__u32 base;
+	struct vip_table live;
 
-	seed = vip_table(&base);
-	if (unlikely(!seed))
+	if (unlikely(!live_vips(&live)))
 		return false;
-	if (likely(vip_probe(vip, seed, base, p->dst, vip_key_rest(dest_port(p), p->protocol, VIP_KIND_VIP), v6)))
+	if (likely(vip_probe(vip, &live, p->dst, vip_key_rest(dest_port(p), protocol_of(p), VIP_KIND_VIP), v6)))
 		return true;
-	if (!vip_probe(vip, seed, base, p->dst, vip_key_rest(0, p->protocol, VIP_KIND_VIP), v6))
+	if (!vip_probe(vip, &live, p->dst, vip_key_rest(0, protocol_of(p), VIP_KIND_VIP), v6))
 		return false;
-	if (!(vip->flags & (VIP_HASH_DEST_PORT_ONLY | VIP_HASH_SOURCE_DEST_PORT)))
+	if (!(vip_flags(vip) & (VIP_HASH_DEST_PORT_ONLY | VIP_HASH_SOURCE_DEST_PORT)))
 		p->ports = source_port(p);
 	return true;
 }
@@ -108,12 +131,10 @@ static __always_inline bool find_vip(struct vip *vip, struct packet *p, const bo
 /* Whether some vip has this address. */
 static __always_inline bool is_vip_address(const __u64 *address, const bool v6)
 {
-	const struct vip_seed *seed;
+	struct vip_table live;
 	struct vip unused;
-	__u32 base;
 
-	seed = vip_table(&base);
-	return seed && vip_probe(&unused, seed, base, address, vip_key_rest(0, 0, VIP_KIND_ADDRESS), v6);
+	return live_vips(&live) && vip_probe(&unused, &live, address, vip_key_rest(0, 0, VIP_KIND_ADDRESS), v6);
 }
 
 #endif /* VIP_H */

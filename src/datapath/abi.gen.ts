@@ -16,7 +16,7 @@ function eachOf<T>(values: readonly T[], length: number, fn: (value: T, index: n
 }
 
 /** SHA-256 of everything below: two builds with the same hash understand each other's pinned maps. */
-export const LAYOUT_HASH = 'bf6795a51d5da6f3908c0b7c84fccea62387c93463c68d84bfe09b8c3e85ca1e';
+export const LAYOUT_HASH = 'dd678689319df81f2ef874837f8eab09b963147df2d959f844dfcf5b1136a039';
 
 /** `enum backend_flag` */
 export const BackendFlag = {
@@ -196,19 +196,19 @@ export interface Control {
 	readonly activeVips: number;
 	readonly vipSeed: readonly VipSeed[];
 }
-export const CONTROL_SIZE = 128;
+export const CONTROL_SIZE = 8320;
 export const CONTROL_OFFSET = { activeVips: 0, vipSeed: 8 } as const;
 export function decodeControl(view: DataView, at = 0): Control {
 	return {
 		activeVips: view.getUint32(at, true),
-		vipSeed: Array.from({ length: 2 }, (_, i) => decodeVipSeed(view, at + 8 + i * 32)),
+		vipSeed: Array.from({ length: 2 }, (_, i) => decodeVipSeed(view, at + 8 + i * 4128)),
 	};
 }
 /** Writes every byte; padding becomes zero. */
 export function encodeControl(view: DataView, at: number, value: Control): void {
-	bytesAt(view, at, 128).fill(0);
+	bytesAt(view, at, 8320).fill(0);
 	view.setUint32(at, value.activeVips, true);
-	eachOf(value.vipSeed, 2, (x, i) => { encodeVipSeed(view, at + 8 + i * 32, x); });
+	eachOf(value.vipSeed, 2, (x, i) => { encodeVipSeed(view, at + 8 + i * 4128, x); });
 }
 
 /** `struct cpu_counters` */
@@ -524,16 +524,16 @@ export interface Vip6Entry {
 	readonly flags: number;
 }
 export const VIP6_ENTRY_SIZE = 32;
-export const VIP6_ENTRY_OFFSET = { address: 0, port: 16, protocol: 18, kind: 19, vip: 20, pool: 22, flags: 24 } as const;
+export const VIP6_ENTRY_OFFSET = { address: 0, port: 16, protocol: 18, kind: 19, vip: 24, pool: 26, flags: 28 } as const;
 export function decodeVip6Entry(view: DataView, at = 0): Vip6Entry {
 	return {
 		address: bytesAt(view, at, 16).slice(),
 		port: view.getUint16(at + 16, false),
 		protocol: view.getUint8(at + 18),
 		kind: view.getUint8(at + 19),
-		vip: view.getUint16(at + 20, true),
-		pool: view.getUint16(at + 22, true),
-		flags: view.getUint32(at + 24, true),
+		vip: view.getUint16(at + 24, true),
+		pool: view.getUint16(at + 26, true),
+		flags: view.getUint32(at + 28, true),
 	};
 }
 /** Writes every byte; padding becomes zero. */
@@ -543,9 +543,9 @@ export function encodeVip6Entry(view: DataView, at: number, value: Vip6Entry): v
 	view.setUint16(at + 16, value.port, false);
 	view.setUint8(at + 18, value.protocol);
 	view.setUint8(at + 19, value.kind);
-	view.setUint16(at + 20, value.vip, true);
-	view.setUint16(at + 22, value.pool, true);
-	view.setUint32(at + 24, value.flags, true);
+	view.setUint16(at + 24, value.vip, true);
+	view.setUint16(at + 26, value.pool, true);
+	view.setUint32(at + 28, value.flags, true);
 }
 
 /** `struct vip_counter` */
@@ -587,20 +587,26 @@ export function encodeVipCounter(view: DataView, at: number, value: VipCounter):
 export interface VipSeed {
 	readonly seed4: bigint;
 	readonly seed6: readonly bigint[];
+	readonly move4: readonly number[];
+	readonly move6: readonly number[];
 }
-export const VIP_SEED_SIZE = 32;
-export const VIP_SEED_OFFSET = { seed4: 0, seed6: 8 } as const;
+export const VIP_SEED_SIZE = 4128;
+export const VIP_SEED_OFFSET = { seed4: 0, seed6: 8, move4: 32, move6: 2080 } as const;
 export function decodeVipSeed(view: DataView, at = 0): VipSeed {
 	return {
 		seed4: view.getBigUint64(at, true),
 		seed6: Array.from({ length: 3 }, (_, i) => view.getBigUint64(at + 8 + i * 8, true)),
+		move4: Array.from({ length: 1024 }, (_, i) => view.getUint16(at + 32 + i * 2, true)),
+		move6: Array.from({ length: 1024 }, (_, i) => view.getUint16(at + 2080 + i * 2, true)),
 	};
 }
 /** Writes every byte; padding becomes zero. */
 export function encodeVipSeed(view: DataView, at: number, value: VipSeed): void {
-	bytesAt(view, at, 32).fill(0);
+	bytesAt(view, at, 4128).fill(0);
 	view.setBigUint64(at, value.seed4, true);
 	eachOf(value.seed6, 3, (x, i) => { view.setBigUint64(at + 8 + i * 8, x, true); });
+	eachOf(value.move4, 1024, (x, i) => { view.setUint16(at + 32 + i * 2, x, true); });
+	eachOf(value.move6, 1024, (x, i) => { view.setUint16(at + 2080 + i * 2, x, true); });
 }
 
 /** Maps by name, as declared: max_entries and the ring's value size are set before load. */
@@ -622,7 +628,7 @@ export const MAPS = {
 	"control": {
 		"type": 2,
 		"keySize": 4,
-		"valueSize": 128,
+		"valueSize": 8320,
 		"maxEntries": 1,
 		"flags": 1024
 	},

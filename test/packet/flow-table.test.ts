@@ -33,7 +33,8 @@ suite('flow table', { skip: whyNoBpf() ?? false }, () => {
 	let lb: LbInstance;
 
 	function instance(settings: LbSettings = {}): LbInstance {
-		const made = new LbInstance(loadNative(), settings);
+		// A clock so slow that it stands still for a test: entries age only when a test says so.
+		const made = new LbInstance(loadNative(), { ...settings, config: { clockShift: 20, ...settings.config } });
 		open.push(made);
 		made.setVips(VIPS);
 		for (const [i, a] of [OLD, NEW, OLD6, NEW6].entries()) made.setBackend(i + 1, a);
@@ -109,8 +110,7 @@ suite('flow table', { skip: whyNoBpf() ?? false }, () => {
 		test(`forgets an ${family} UDP flow that was idle for 30 seconds, and reuses its entry`, () => {
 			send({ ...flow, flags: 'udp' });
 			changeRings();
-			// Some seconds of room: real time goes on.
-			lb.ageFlows(lb.config.udpIdle - 60);
+			lb.ageFlows(lb.config.udpIdle);
 			assert.equal(send({ ...flow, flags: 'udp' }), old, 'not yet');
 			lb.ageFlows(lb.config.udpIdle + 1);
 			const counted = lb.counted(() => assert.equal(send({ ...flow, flags: 'udp' }), now));
@@ -225,8 +225,7 @@ suite('flow table', { skip: whyNoBpf() ?? false }, () => {
 		const [entry] = lb.flowEntries();
 		lb.ageFlows(1000);
 		send();
-		const age = (lb.flowEntries()[0]?.time ?? 0) - (entry?.time ?? 0);
-		assert.ok(age >= 0 && age < 100, `${age} time units, not -1000`);
+		assert.equal(lb.flowEntries()[0]?.time, entry?.time);
 	});
 
 	suite('when a bucket is full', () => {
