@@ -26,11 +26,15 @@ const CLOCK_SLACK_MS = 20;
 export function judge(story: Story): Verdict {
 	const all = [...story.exchanges].sort((a, b) => a.at - b.at);
 	const { join, leave, death } = story;
-	const phase = (from: number, to: number) => within(all, { from, to });
+	// A request that was under way when its backend was killed began in the act before, but is the death's doing.
+	const isCutOff = (e: Exchange) => e.error !== null && e.at < death.at && e.at + e.ms >= death.at;
+	const cutOff = all.filter(isCutOff);
+	const whole = all.filter((e) => !isCutOff(e));
+	const phase = (from: number, to: number) => within(whole, { from, to });
 	const baseline = phase(story.from, join.at);
 	const joining = phase(join.at, leave.at);
 	const leaving = phase(leave.at, death.at);
-	const dying = phase(death.at, story.daemonKilledAt);
+	const dying = [...cutOff, ...phase(death.at, story.daemonKilledAt)];
 	const orphaned = phase(story.daemonKilledAt, story.daemonBackAt);
 	const restarted = phase(story.daemonBackAt, Number.POSITIVE_INFINITY);
 	const deathFailures = failures(dying);

@@ -96,6 +96,16 @@ test('finds a failed request in the act it belongs to', () => {
 	}
 });
 
+test('blames a death for the requests that it cut off, and for those alone', () => {
+	const cut = goodStory();
+	cut.exchanges.push(exchange(DEATH_AT - 5, 20, null, { ms: 6, error: 'ECONNRESET' }));
+	assert.deepEqual(broken(cut.story), []);
+	assert.equal(judge(cut.story).death.failed_before_swap, 2);
+	const early = goodStory();
+	early.exchanges.push(exchange(DEATH_AT - 5, 20, null, { ms: 4, error: 'ECONNRESET' }));
+	assert.deepEqual(broken(early.story), ['leave-no-failures']);
+});
+
 test('does not take silence for success', () => {
 	const { story, exchanges } = goodStory();
 	exchanges.splice(
