@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a new configuration changes, in words, and what of it has to wait for the next start. Pure.
 import type { Config } from '../config/schema.ts';
-import { type Vip, vipKey } from '../model/vip.ts';
+import { vipsByKey } from '../reconcile/desired.ts';
 import { usesServerIds } from './settings.ts';
 
 export interface ConfigChanges {
@@ -18,7 +18,7 @@ export function configChanges(before: Config, after: Config): ConfigChanges {
 	const changes = [
 		...named('source', before.sources, after.sources),
 		...named('pool', before.pools, after.pools),
-		...named('vip', byKey(before.vips), byKey(after.vips)),
+		...named('vip', vipsByKey(before.vips), vipsByKey(after.vips)),
 		...changed('allowed_backends', before.allowed_backends, after.allowed_backends),
 		...changed('allowed_vips', before.allowed_vips, after.allowed_vips),
 		...changed('log.level', before.log.level, after.log.level),
@@ -55,10 +55,6 @@ function named<T>(what: string, before: ReadonlyMap<string, T>, after: ReadonlyM
 
 function changed(key: string, before: unknown, after: unknown): string[] {
 	return textOf(before) === textOf(after) ? [] : [`${key} changed`];
-}
-
-function byKey(vips: readonly Vip[]): Map<string, Vip> {
-	return new Map(vips.map((v) => [vipKey(v), v]));
 }
 
 function textOf(value: unknown): string {

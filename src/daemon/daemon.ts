@@ -44,7 +44,7 @@ export interface DaemonParts {
 
 /** How long a start without adopted state may wait for its sources before it calls itself ready all the same. */
 const READY_WAIT_MS = 10_000;
-const HEARTBEAT_MS = 5000;
+const HEARTBEAT_MS = 15_000;
 /** A round that takes longer than this is stuck: the service manager should know. */
 const STUCK_MS = 60_000;
 /** Own addresses are looked at again this often: a backend that becomes one of them must go. */

@@ -9,7 +9,7 @@ import type { OwnAddress } from '../guard/deny.ts';
 import { PoolGuard } from '../guard/pool-guard.ts';
 import type { Logger } from '../log.ts';
 import type { RejectedInstance } from '../model/snapshot.ts';
-import { type Desired, type DesiredPool, desiredState } from '../reconcile/desired.ts';
+import { type Desired, type DesiredPool, desiredState, vipsByKey } from '../reconcile/desired.ts';
 import type { PoolSettings, Settings } from '../reconcile/settings.ts';
 import type { Source } from '../sources/source.ts';
 import { queryOf, settingsOf } from './settings.ts';
@@ -51,7 +51,7 @@ export async function readDesired(opts: ReadOptions): Promise<ReadState> {
 	const read = await Promise.all([...settings.pools.values()].map((pool) => readPool(opts, settings, pool)));
 	const desired = desiredState(
 		read.map((r) => r.desired),
-		settings.vips,
+		vipsByKey(settings.vips),
 		settings.serverIds,
 		opts.actual,
 	);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which instances of a snapshot may become backends, and a sentence for each that may not. Pure, and independent of
 // order: the same instances in any order admit the same backends, so that all members of a fleet agree.
-import { type Address, compareAddresses, type Prefix } from '../model/address.ts';
+import { type Address, type Prefix, sortedByAddress } from '../model/address.ts';
 import type { Instance, RejectedInstance } from '../model/snapshot.ts';
 import type { Vip } from '../model/vip.ts';
 import { DenyList, type OwnAddress } from './deny.ts';
@@ -44,7 +44,7 @@ export class Admission {
 	admit(pool: string, instances: readonly Instance[]): Admitted {
 		const admitted = new Map<Address, Instance>();
 		const rejected: RejectedInstance[] = [];
-		for (const instance of [...instances].sort(byAddressThenId)) {
+		for (const instance of inTurn(instances)) {
 			const reason = this.#refusal(pool, instance, admitted);
 			if (reason === undefined) admitted.set(instance.address, instance);
 			else rejected.push({ instance: instance.id, reason });
@@ -76,8 +76,9 @@ export class Admission {
 	}
 }
 
-/** Of instances that share an address, the one that takes flows comes first: a dead twin must not take a living one's place. */
-function byAddressThenId(a: Instance, b: Instance): number {
+/** By address; of instances that share one, the one that takes flows comes first: a dead twin must not take a living one's place. */
+function inTurn(instances: readonly Instance[]): Instance[] {
 	const rank = (i: Instance) => (i.state === 'active' ? 0 : i.state === 'draining' ? 1 : 2);
-	return compareAddresses(a.address, b.address) || rank(a) - rank(b) || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+	const byRankThenId = [...instances].sort((a, b) => rank(a) - rank(b) || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
+	return sortedByAddress(byRankThenId, (i) => i.address);
 }

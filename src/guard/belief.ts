@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the guard believes about one pool: its members, each with the state that the data plane should give it and
 // the reason. Immutable data; guard.ts makes the next belief from the last.
-import { type Address, compareAddresses } from '../model/address.ts';
+import { type Address, sortedByAddress } from '../model/address.ts';
 import type { Backend, BackendState } from '../model/backend.ts';
 import type { AbsenceKind, InstanceReason, RejectedInstance } from '../model/snapshot.ts';
 
@@ -72,9 +72,8 @@ export function adoptedBelief(backends: Iterable<Backend>): Belief {
 
 /** What the data plane should hold for this pool, sorted by address. */
 export function backendsOf(belief: Belief): Backend[] {
-	return [...belief.members.values()]
-		.map(({ address, weight, state, local }) => ({ address, weight, state, local }))
-		.sort((a, b) => compareAddresses(a.address, b.address));
+	const backends = [...belief.members.values()].map(({ address, weight, state, local }) => ({ address, weight, state, local }));
+	return sortedByAddress(backends, (b) => b.address);
 }
 
 export function isServing(m: Member): boolean {

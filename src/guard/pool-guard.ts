@@ -34,6 +34,8 @@ export class PoolGuard {
 	#belief: Belief;
 	/** The last snapshot offered; the belief rests on it. */
 	#snapshot: Snapshot | null = null;
+	/** backendsOf(#belief), made when it is asked for. */
+	#desired: readonly Backend[] | null = null;
 	#otherService = false;
 	#timer: Timer | undefined;
 
@@ -53,8 +55,10 @@ export class PoolGuard {
 	}
 
 	/** What the data plane should hold, sorted by address; null while nobody knows. */
-	desired(): Backend[] | null {
-		return this.#snapshot === null ? null : backendsOf(this.#belief);
+	desired(): readonly Backend[] | null {
+		if (this.#snapshot === null) return null;
+		this.#desired ??= backendsOf(this.#belief);
+		return this.#desired;
 	}
 
 	/** Takes a new snapshot. Always reported as a change the first time, since only then may anything be pruned. */
@@ -96,6 +100,7 @@ export class PoolGuard {
 			otherService: this.#otherService,
 		});
 		this.#belief = verdict.belief;
+		if (verdict.changed) this.#desired = null;
 		this.#timer?.cancel();
 		this.#timer = verdict.nextAt === null ? undefined : env.setTimer(verdict.nextAt - env.now(), () => this.#judge(false), { unref: true });
 		this.#log(before, verdict.belief);

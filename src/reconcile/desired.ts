@@ -25,10 +25,15 @@ export interface DesiredPool {
 	readonly backends: readonly Backend[] | null;
 }
 
+/** By vipKey(), in the given order. */
+export function vipsByKey(vips: readonly Vip[]): Map<string, Vip> {
+	return new Map(vips.map((v) => [vipKey(v), v]));
+}
+
 /** Puts it together. A vip whose pool nobody knows yet keeps the pool that serves it now; a new one waits. */
 export function desiredState(
 	pools: Iterable<DesiredPool>,
-	vips: readonly Vip[],
+	vips: ReadonlyMap<string, Vip>,
 	serverIds: Desired['serverIds'],
 	actual: ActualState,
 ): Desired {
@@ -40,8 +45,7 @@ export function desiredState(
 	}
 	const served = new Map<string, Vip>();
 	const waitingVips = new Map<string, string>();
-	for (const vip of vips) {
-		const key = vipKey(vip);
+	for (const [key, vip] of vips) {
 		const present = actual.vips.get(key);
 		if (known.has(vip.pool) || actual.pools.has(vip.pool)) {
 			served.set(key, vip);

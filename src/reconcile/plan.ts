@@ -7,7 +7,19 @@ import { type Address, compareAddresses } from '../model/address.ts';
 import { ringMembers } from '../model/backend.ts';
 import type { Pool } from '../model/pool.ts';
 import type { Vip } from '../model/vip.ts';
-import type { BackendAdd, BackendRemove, BackendState, Change, PoolAdd, PoolRemove, RingSwapChange, ServerIdsChange } from './change.ts';
+import type {
+	BackendAdd,
+	BackendRemove,
+	BackendState,
+	Change,
+	PoolAdd,
+	PoolRemove,
+	RingSwapChange,
+	ServerIdsChange,
+	VipAdd,
+	VipChange,
+	VipRemove,
+} from './change.ts';
 import type { Desired } from './desired.ts';
 
 /** What has to be done. `scope`: only these pools are compared; vips and pools that nobody names are always. */
@@ -58,15 +70,17 @@ function planServerIds(desired: Desired): ServerIdsChange[] {
 
 /** A vip of a pool that is not there and not in this plan waits for the plan that makes the pool. */
 function planVips(desired: ReadonlyMap<string, Vip>, actual: ReadonlyMap<string, Vip>, isPoolThere: (pool: string) => boolean): Change[] {
-	const changes: Change[] = [];
-	for (const [key, vip] of [...desired].sort(byKey)) {
+	const puts: [string, VipAdd | VipChange][] = [];
+	for (const [key, vip] of desired) {
 		const was = actual.get(key);
 		if (!isPoolThere(vip.pool)) continue;
-		if (was === undefined) changes.push({ kind: 'vip-add', vip });
-		else if (was.pool !== vip.pool || was.flags.join() !== vip.flags.join()) changes.push({ kind: 'vip-change', vip, was });
+		if (was === undefined) puts.push([key, { kind: 'vip-add', vip }]);
+		else if (was.pool !== vip.pool || was.flags.join() !== vip.flags.join()) puts.push([key, { kind: 'vip-change', vip, was }]);
 	}
-	for (const [key, vip] of [...actual].sort(byKey)) if (!desired.has(key)) changes.push({ kind: 'vip-remove', vip });
-	return changes;
+	const gone = [...actual]
+		.filter(([key]) => !desired.has(key))
+		.map(([key, vip]): [string, VipRemove] => [key, { kind: 'vip-remove', vip }]);
+	return [...puts.sort(byKey), ...gone.sort(byKey)].map(([, change]) => change);
 }
 
 function planRemovals(pool: Pool, actual: ActualPool | undefined): BackendRemove[] {
@@ -86,6 +100,6 @@ function byName(a: Pool, b: Pool): number {
 	return a.name < b.name ? -1 : 1;
 }
 
-function byKey([a]: readonly [string, Vip], [b]: readonly [string, Vip]): number {
+function byKey([a]: readonly [string, unknown], [b]: readonly [string, unknown]): number {
 	return a < b ? -1 : 1;
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the reconciler keeps about one pool, and its status made from that and from what the maps hold.
-import type { ActualPool } from '../datapath/datapath.ts';
+import type { ActualBackend, ActualPool } from '../datapath/datapath.ts';
 import type { Env, Timer } from '../env.ts';
 import type { Hold, Member } from '../guard/belief.ts';
 import type { PoolGuard } from '../guard/pool-guard.ts';
-import { type Address, compareAddresses } from '../model/address.ts';
+import { type Address, sortedByAddress } from '../model/address.ts';
 import type { SourceState } from '../sources/source.ts';
 import type { PoolSettings } from './settings.ts';
 import type { BackendStatus, HoldStatus, LastChange, PoolState, PoolStatus } from './status.ts';
@@ -67,14 +67,23 @@ function holdStatus(hold: Hold, env: Env): HoldStatus {
 
 /** What the maps hold, with the weight and the reason that are believed; and what they do not hold yet. */
 function backendStatus(guard: PoolGuard, actual: ActualPool | undefined, env: Env): BackendStatus[] {
-	const members = guard.snapshot === null ? new Map<Address, Member>() : guard.belief.members;
-	const held = [...(actual?.backends.values() ?? [])].map((b): BackendStatus => {
-		const m = members.get(b.address);
-		const { address, state, local, slots } = b;
-		return { address, weight: m?.weight ?? b.weight, state, local, slots, note: m === undefined ? null : noteOf(m, env.now()) };
+	const held = actual?.backends ?? new Map<Address, ActualBackend>();
+	const desired = guard.desired() ?? [];
+	const wanted = new Set(desired.map((b) => b.address));
+	const rows = desired.flatMap(({ address }) => {
+		const m = guard.belief.members.get(address);
+		return m === undefined ? [] : believed(m, held.get(address), env.now());
 	});
-	const waiting = [...members.values()].filter((m) => actual?.backends.has(m.address) !== true);
-	return [...held, ...waiting.map(notYet)].sort((a, b) => compareAddresses(a.address, b.address));
+	const others = [...held.values()]
+		.filter((b) => !wanted.has(b.address))
+		.map(({ encap: _, ...b }): BackendStatus => ({ ...b, note: null }));
+	return others.length === 0 ? rows : sortedByAddress([...rows, ...others], (b) => b.address);
+}
+
+function believed(m: Member, held: ActualBackend | undefined, now: number): BackendStatus {
+	if (held === undefined) return notYet(m);
+	const { address, state, local, slots } = held;
+	return { address, weight: m.weight, state, local, slots, note: noteOf(m, now) };
 }
 
 /** Packets don't know it, whatever it is going to be. */

@@ -14,7 +14,7 @@ import type { SourceState } from '../sources/source.ts';
 import { type Applied, applyChanges } from './apply.ts';
 import { type Change, changesByPool, poolOf } from './change.ts';
 import { describeChange, summarize } from './describe.ts';
-import { type Desired, type DesiredPool, desiredState } from './desired.ts';
+import { type Desired, type DesiredPool, desiredState, vipsByKey } from './desired.ts';
 import { planChanges } from './plan.ts';
 import { type PoolRecord, poolStatus } from './pool-record.ts';
 import { DirtyQueue } from './queue.ts';
@@ -46,6 +46,7 @@ export class Reconciler {
 	readonly #queue: DirtyQueue;
 	readonly #pools = new Map<string, PoolRecord>();
 	#settings: Settings | undefined;
+	#vips: Desired['vips'] = new Map();
 	#serverIds: Desired['serverIds'] = null;
 	#waitingVips: ReadonlyMap<string, string> = new Map();
 	#restTimer: Timer | undefined;
@@ -71,6 +72,7 @@ export class Reconciler {
 	configure(settings: Settings): void {
 		const before = this.#settings;
 		this.#settings = settings;
+		this.#vips = vipsByKey(settings.vips);
 		for (const name of [...this.#pools.keys()]) if (!settings.pools.has(name)) this.#forget(name);
 		const actual = this.#opts.datapath.actual();
 		for (const pool of settings.pools.values()) {
@@ -211,7 +213,7 @@ export class Reconciler {
 		const { datapath, env, logger } = this.#opts;
 		const actual = datapath.actual();
 		const serverIds = this.#serverIds;
-		const desired = desiredState([...this.#pools.values()].map(desiredPool), this.#settings?.vips ?? [], serverIds, actual);
+		const desired = desiredState([...this.#pools.values()].map(desiredPool), this.#vips, serverIds, actual);
 		this.#waitingVips = desired.waitingVips;
 		const changes = planChanges(desired, actual, keys);
 		const startedAt = env.now();
