@@ -8,6 +8,7 @@ import { errorJson, reportError } from './report-error.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
 const EXAMPLES = `Examples:
+  sudo xdpilot demo                                        watch it work, in a network of its own
   xdpilot check -c lb.yaml                                 all that is wrong with a configuration
   xdpilot plan -c lb.yaml                                  what would change; changes nothing
   sudo xdpilot run -c lb.yaml                              the daemon, in the foreground

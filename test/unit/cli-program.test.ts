@@ -26,7 +26,7 @@ test('help begins with examples and names every command', async () => {
 	const { status, stdout, stderr } = await cli('--help');
 	assert.equal(status, 0);
 	assert.equal(stderr, '');
-	assert.match(stdout, /^Examples:\n {2}xdpilot /);
+	assert.match(stdout, /^Examples:\n {2}(sudo )?xdpilot /);
 	for (const verb of VERBS) assert.match(stdout, new RegExp(`^ {2}${verb} `, 'm'));
 });
 
