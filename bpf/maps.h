@@ -24,7 +24,7 @@ struct {
 /*
  * Vips by address, port and protocol: two tables of 1 << vip_bits buckets each, one behind the other. The control
  * plane writes the table that is not live, and only after a grace period since it was. A full bucket can't happen:
- * the control plane searches a seed until every vip fits, and refuses the set otherwise.
+ * the control plane searches moves of groups of keys until every vip fits (lb_abi.h).
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -69,9 +69,13 @@ export function ringBytes(limits: Pick<DatapathLimits, 'ringSize' | 'maxBackends
 	return RING_HEAD_SIZE + 2 * (limits.ringSize + 1) + 4 * limits.maxBackendsPerPool;
 }
 
-/** log2 of the buckets of one vip table: at least two for each vip, since an address takes a place of its own. */
+/**
+ * log2 of the buckets of one vip table: two for each vip, since an address takes a place of its own; more for very large
+ * sets, whose groups of keys are harder to place.
+ */
 export function vipBits(limits: DatapathLimits): number {
-	return Math.min(20, Math.max(4, Math.ceil(Math.log2(limits.maxVips)) + 1));
+	const spare = limits.maxVips <= 8192 ? 1 : 3;
+	return Math.min(20, Math.max(4, Math.ceil(Math.log2(limits.maxVips)) + spare));
 }
 
 /** The constants of the program. */

@@ -12,6 +12,7 @@ import {
 	encodeVip4Entry,
 	encodeVip6Entry,
 	encodeVipSeed,
+	VIP_SEED_OFFSET,
 	VIP_SEED_SIZE,
 	VIP4_BUCKET_SIZE,
 	VIP4_ENTRY_SIZE,
@@ -20,7 +21,7 @@ import {
 	VipFlag as VipFlagBits,
 	VipKind,
 } from './abi.gen.ts';
-import { bucketOf, type Placement, placeKeys, type Seeds } from './vip-buckets.ts';
+import { bucketOf, type Hashing, type Placement, placeKeys, type TableShape } from './vip-buckets.ts';
 
 /** A used slot, as the program finds it. */
 export interface VipRow {
@@ -51,10 +52,11 @@ interface Key {
 }
 
 interface FamilyTable {
+	readonly family: 4 | 6;
 	readonly memory: ArrayBuffer;
 	readonly bucketSize: number;
 	readonly entrySize: number;
-	readonly words: number;
+	readonly shape: TableShape;
 }
 
 export class VipTable {
@@ -69,26 +71,29 @@ export class VipTable {
 	constructor(memory: VipMemory, bits: number, drawSeed: () => bigint) {
 		this.#control = new DataView(memory.control);
 		this.#active = new Int32Array(memory.control, CONTROL_OFFSET.activeVips, 1);
-		this.#v4 = { memory: memory.vips4, bucketSize: VIP4_BUCKET_SIZE, entrySize: VIP4_ENTRY_SIZE, words: 1 };
-		this.#v6 = { memory: memory.vips6, bucketSize: VIP6_BUCKET_SIZE, entrySize: VIP6_ENTRY_SIZE, words: 3 };
+		const groups = (VIP_SEED_OFFSET.move6 - VIP_SEED_OFFSET.move4) / 2;
+		const shape = (words: number, bucketSize: number, entrySize: number) => ({ bits, ways: bucketSize / entrySize, words, groups });
+		const four = { bucketSize: VIP4_BUCKET_SIZE, entrySize: VIP4_ENTRY_SIZE, shape: shape(1, VIP4_BUCKET_SIZE, VIP4_ENTRY_SIZE) };
+		const six = { bucketSize: VIP6_BUCKET_SIZE, entrySize: VIP6_ENTRY_SIZE, shape: shape(3, VIP6_BUCKET_SIZE, VIP6_ENTRY_SIZE) };
+		this.#v4 = { ...four, family: 4, memory: memory.vips4 };
+		this.#v6 = { ...six, family: 6, memory: memory.vips6 };
 		this.#bits = bits;
 		this.#drawSeed = drawSeed;
 	}
 
 	/** The vips of the live table, in no particular order. */
 	read(): VipRow[] {
-		return [...this.#readFamily(this.#v4, 4), ...this.#readFamily(this.#v6, 6)];
+		return [...this.#readFamily(this.#v4), ...this.#readFamily(this.#v6)];
 	}
 
 	/** What the program finds for exactly this address, port and protocol. */
 	lookup(address: Address, port: number, protocol: number): VipRow | undefined {
-		const family = familyOf(address);
-		const table = family === 4 ? this.#v4 : this.#v6;
+		const table = familyOf(address) === 4 ? this.#v4 : this.#v6;
 		const wanted = makeKey({ address, port, protocol, number: 0, pool: 0, flags: 0 }, VipKind.VIP_KIND_VIP);
-		const bucket = bucketOf(wanted.words, this.#seeds(this.#live(), family), this.#bits);
+		const bucket = bucketOf(wanted.words, this.#hashing(table, this.#live()), table.shape);
 		const base = this.#base(table, this.#live()) + bucket * table.bucketSize;
 		for (let at = base; at < base + table.bucketSize; at += table.entrySize) {
-			const row = decodeRow(table.memory, at, family);
+			const row = decodeRow(table, at);
 			if (row?.address === address && row.port === port && row.protocol === protocol) return row;
 		}
 		return undefined;
@@ -101,18 +106,15 @@ export class VipTable {
 	write(rows: readonly VipRow[]): void {
 		const live = this.#live();
 		const next = 1 - live;
-		const families = [4, 6] as const;
-		const placed = families.map((family) => {
-			const table = family === 4 ? this.#v4 : this.#v6;
-			const keys = keysOf(rows.filter((row) => familyOf(row.address) === family));
-			const shape = { bits: this.#bits, ways: table.bucketSize / table.entrySize, words: table.words };
+		const placed = [this.#v4, this.#v6].map((table) => {
+			const keys = keysOf(rows.filter((row) => familyOf(row.address) === table.family));
 			const words = keys.map((k) => k.words);
-			return { table, keys, placement: placeKeys(words, shape, this.#seeds(live, family), this.#drawSeed) };
+			return { table, keys, placement: placeKeys(words, table.shape, this.#hashing(table, live).seeds, this.#drawSeed) };
 		});
-		for (const { table, keys, placement } of placed) fill(table, this.#base(table, next), 2 ** this.#bits, keys, placement);
-		const [four, six] = placed;
-		const seeds = { seed4: four?.placement.seeds[0] ?? 1n, seed6: six?.placement.seeds ?? [] };
-		encodeVipSeed(this.#control, CONTROL_OFFSET.vipSeed + next * VIP_SEED_SIZE, seeds);
+		for (const { table, keys, placement } of placed) {
+			fill(table, this.#base(table, next), keys, placement);
+			this.#setHashing(table, next, placement);
+		}
 		Atomics.store(this.#active, 0, next);
 	}
 
@@ -124,17 +126,24 @@ export class VipTable {
 		return which * 2 ** this.#bits * table.bucketSize;
 	}
 
-	#seeds(which: number, family: 4 | 6): Seeds {
-		const { seed4, seed6 } = decodeVipSeed(this.#control, CONTROL_OFFSET.vipSeed + which * VIP_SEED_SIZE);
-		return family === 4 ? [seed4] : seed6;
+	#hashing({ family }: FamilyTable, which: number): Hashing {
+		const { seed4, seed6, move4, move6 } = decodeVipSeed(this.#control, CONTROL_OFFSET.vipSeed + which * VIP_SEED_SIZE);
+		return family === 4 ? { seeds: [seed4], moves: move4 } : { seeds: seed6, moves: move6 };
 	}
 
-	#readFamily(table: FamilyTable, family: 4 | 6): VipRow[] {
+	#setHashing({ family }: FamilyTable, which: number, { seeds, moves }: Hashing): void {
+		const at = CONTROL_OFFSET.vipSeed + which * VIP_SEED_SIZE;
+		const before = decodeVipSeed(this.#control, at);
+		const [seed4 = 1n] = seeds;
+		encodeVipSeed(this.#control, at, family === 4 ? { ...before, seed4, move4: moves } : { ...before, seed6: seeds, move6: moves });
+	}
+
+	#readFamily(table: FamilyTable): VipRow[] {
 		const rows: VipRow[] = [];
 		const base = this.#base(table, this.#live());
 		const end = base + 2 ** this.#bits * table.bucketSize;
 		for (let at = base; at < end; at += table.entrySize) {
-			const row = decodeRow(table.memory, at, family);
+			const row = decodeRow(table, at);
 			if (row) rows.push(row);
 		}
 		return rows;
@@ -182,8 +191,8 @@ function makeKey(row: VipRow, kind: number): Key {
 	return { row, kind, bytes, words: [view.getBigUint64(0, true), view.getBigUint64(8, true), BigInt(view.getUint32(16, true))] };
 }
 
-function fill(table: FamilyTable, base: number, buckets: number, keys: readonly Key[], placement: Placement): void {
-	const bytes = new Uint8Array(table.memory, base, buckets * table.bucketSize);
+function fill(table: FamilyTable, base: number, keys: readonly Key[], placement: Placement): void {
+	const bytes = new Uint8Array(table.memory, base, 2 ** table.shape.bits * table.bucketSize);
 	bytes.fill(0);
 	const used = new Map<number, number>();
 	for (const [i, key] of keys.entries()) {
@@ -194,7 +203,7 @@ function fill(table: FamilyTable, base: number, buckets: number, keys: readonly 
 	}
 }
 
-function decodeRow(memory: ArrayBuffer, at: number, family: 4 | 6): VipRow | undefined {
+function decodeRow({ memory, family }: FamilyTable, at: number): VipRow | undefined {
 	const view = new DataView(memory);
 	const entry = family === 4 ? decodeVip4Entry(view, at) : decodeVip6Entry(view, at);
 	if (entry.kind !== VipKind.VIP_KIND_VIP) return undefined;
