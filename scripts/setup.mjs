@@ -4,7 +4,7 @@
 // Raises only what needs root (apt-get); everything inside the checkout is written as the checkout's owner.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { accessSync, constants, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { accessSync, chmodSync, constants, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { createInterface } from 'node:readline/promises';
@@ -187,9 +187,11 @@ function buildAll() {
 	);
 	run('built the BPF objects', 'make', ['-s', '-C', 'bpf'], as);
 	node('built the native addon', 'scripts/build-native.mjs');
-	step('dist', ['src', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json'], 'dist/main.js', () =>
-		node('compiled TypeScript', 'node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'),
-	);
+	step('dist', ['src', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json'], 'dist/main.js', () => {
+		node('compiled TypeScript', 'node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json');
+		// `npx xdpilot` runs it as a program.
+		chmodSync(join(ROOT, 'dist/main.js'), 0o755);
+	});
 }
 
 /** Finds or fetches the real registries into the cache folder; a machine that can't have them goes without. */
