@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rings as packets see them: inner maps of one value each, made and filled aside, then swapped in whole. An inner
 // map that is or was in a slot is never written again.
-import type { BpfMap } from '../native/addon.d.ts';
+import type { BpfMap, MapSpec } from '../native/addon.d.ts';
 import type { NativeAddon } from '../native/binding.ts';
 import type { Ring } from '../ring/ring.ts';
 import { encodeRingHead, MAPS, RING_HEAD_SIZE } from './abi.gen.ts';
 import type { DatapathLimits } from './datapath.ts';
-import { kernelCall } from './kernel-error.ts';
+import { kernelError } from './kernel-error.ts';
 import { ringBytes } from './options.ts';
 import type { OuterMap, SlotWrite } from './outer-map.ts';
 
@@ -21,21 +21,18 @@ export interface RingWrite {
 
 /** Inner maps of one batch: each is an open file until the batch is done. */
 const RINGS_PER_BATCH = 1024;
-/** Inner maps filled between two turns of the event loop; each takes some 70 microseconds. */
-const FILLS_PER_TURN = 64;
+/** Rings encoded between two turns of the event loop, some 10 microseconds each; worker threads make maps of them. */
+const RINGS_PER_TURN = 32;
 
 export class RingStore {
 	readonly #native: NativeAddon;
 	readonly #outer: OuterMap;
 	readonly #limits: DatapathLimits;
-	/** The value under construction. */
-	readonly #value: Uint8Array;
 
 	constructor(native: NativeAddon, outer: OuterMap, limits: DatapathLimits) {
 		this.#native = native;
 		this.#outer = outer;
 		this.#limits = limits;
-		this.#value = new Uint8Array(ringBytes(limits));
 	}
 
 	/**
@@ -47,37 +44,46 @@ export class RingStore {
 	}
 
 	async #batch(writes: readonly RingWrite[]): Promise<void> {
-		const inner: SlotWrite[] = [];
+		const made: SlotWrite[] = [];
 		try {
-			for (const [i, write] of writes.entries()) {
-				if (i % FILLS_PER_TURN === FILLS_PER_TURN - 1) await new Promise((resolve) => setImmediate(resolve));
-				inner.push({ slot: write.pool, inner: this.#inner(write) });
+			const values = new Uint8Array(Math.min(writes.length, RINGS_PER_TURN) * ringBytes(this.#limits));
+			for (let i = 0; i < writes.length; i += RINGS_PER_TURN) {
+				const part = writes.slice(i, i + RINGS_PER_TURN);
+				const maps = await this.#make(part, values);
+				made.push(...part.flatMap(({ pool: slot }, n) => (maps[n] ? [{ slot, inner: maps[n] }] : [])));
 			}
-			await this.#outer.put(inner);
+			await this.#outer.put(made);
 		} finally {
-			for (const { inner: map } of inner) map.close();
+			for (const { inner } of made) inner.close();
 		}
 	}
 
-	#inner({ ring, ids }: RingWrite): BpfMap {
-		return kernelCall('make a ring', () => {
-			const map = newInnerMap(this.#native, this.#limits);
-			encodeRing(this.#value, ring.slots, ids, this.#limits.ringSize);
-			map.update(new Uint8Array(4), this.#value);
-			return map;
-		});
+	/** Inner maps of these rings. `values` is where they are encoded. */
+	async #make(rings: readonly RingWrite[], values: Uint8Array): Promise<BpfMap[]> {
+		const size = ringBytes(this.#limits);
+		for (const [i, { ring, ids }] of rings.entries())
+			encodeRing(values.subarray(i * size, (i + 1) * size), ring.slots, ids, this.#limits.ringSize);
+		try {
+			return await this.#native.BpfMap.createFilledAsync(innerSpec(this.#limits), values.subarray(0, rings.length * size));
+		} catch (e) {
+			throw kernelError('make a ring', e);
+		}
 	}
 }
 
 /** An inner map whose ring is empty: packets to its pool are dropped under their own reason. */
 export function newInnerMap(native: NativeAddon, limits: DatapathLimits): BpfMap {
+	return native.BpfMap.create(innerSpec(limits));
+}
+
+function innerSpec(limits: DatapathLimits): MapSpec {
 	const { type, keySize, maxEntries, flags } = MAPS.rings.inner;
-	return native.BpfMap.create({ name: 'ring', type, keySize, valueSize: ringBytes(limits), maxEntries, flags });
+	return { name: 'ring', type, keySize, valueSize: ringBytes(limits), maxEntries, flags };
 }
 
 function encodeRing(value: Uint8Array, slots: Uint16Array, ids: readonly number[], ringSize: number): void {
 	value.fill(0);
-	encodeRingHead(new DataView(value.buffer), 0, { size: slots.length === 0 ? 0 : ringSize, n: ids.length });
-	new Uint16Array(value.buffer, RING_HEAD_SIZE, slots.length).set(slots);
-	new Uint32Array(value.buffer, RING_HEAD_SIZE + 2 * (ringSize + 1), ids.length).set(ids);
+	encodeRingHead(new DataView(value.buffer, value.byteOffset), 0, { size: slots.length === 0 ? 0 : ringSize, n: ids.length });
+	new Uint16Array(value.buffer, value.byteOffset + RING_HEAD_SIZE, slots.length).set(slots);
+	new Uint32Array(value.buffer, value.byteOffset + RING_HEAD_SIZE + 2 * (ringSize + 1), ids.length).set(ids);
 }

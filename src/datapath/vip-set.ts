@@ -115,10 +115,10 @@ export class VipSet {
 
 	/** Takes over the live table of an earlier daemon; returns all numbers that no vip has. */
 	adopt(): number[] {
+		const names = new Map(this.#inventory.pools().map((p) => [p.number, p.name]));
 		for (const row of this.#table.read()) {
-			const pool = this.#inventory.byNumber(row.pool);
 			this.#numbers.claim(row.number);
-			this.#vips.set(rowKey(row), { vip: vipOf(row, pool?.name ?? ''), number: row.number, pool: row.pool });
+			this.#vips.set(rowKey(row), { vip: vipOf(row, names.get(row.pool) ?? ''), number: row.number, pool: row.pool });
 		}
 		const used = new Set([...this.#vips.values()].map((v) => v.number));
 		return Array.from({ length: this.#max }, (_, i) => i + 1).filter((n) => !used.has(n));
