@@ -157,7 +157,7 @@ struct flow_bucket {
 
 /*
  * Head of the single value of an inner map of `rings`. It is followed by u16 rank[ring_size + 1], each an index
- * into u32 id[max_backends_per_pool], which follows in turn. n = 0: an empty pool.
+ * into u32 id[max_backends_per_pool], which follows in turn, zero behind the last. n = 0: an empty pool.
  */
 struct ring_head {
 	__u32 size;

@@ -98,7 +98,8 @@ static __always_inline __u32 ring_backend(__u32 pool, __u32 position, enum lb_dr
 	if (position >= config.ring_size)
 		return 0;
 	rank = *(__u16 *)(ring + sizeof(struct ring_head) + 2 * position);
-	if (rank >= ((struct ring_head *)ring)->n || rank >= config.max_backends_per_pool)
+	/* Behind the last id there are zeros. */
+	if (rank >= config.max_backends_per_pool)
 		return 0;
 	return *(__u32 *)(ring + sizeof(struct ring_head) + 2 * (config.ring_size + 1) + 4 * rank);
 }

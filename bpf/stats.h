@@ -71,7 +71,8 @@ static __always_inline bool count_packet(
 	v->frame_bytes += frame_bytes;
 	if (from_ring) {
 		v->ring++;
-		v->ring_syn += (kind & TCP_FLAG_SYN_BIT << 8) != 0;
+		if (kind & TCP_FLAG_SYN_BIT << 8)
+			v->ring_syn++;
 	}
 	b = bpf_map_lookup_elem(&backend_counters, &backend_key);
 	if (!b)
