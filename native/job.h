@@ -6,13 +6,22 @@
 // An environment that ends waits for its jobs, so nothing that a State refers to may need JavaScript to be freed.
 #pragma once
 #include <napi.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "error.h"
 
 namespace xdpilot {
+
+/** Threads for `items` pieces of work: no more than CPUs, and not all of libuv's four, which files and names need too.
+ */
+inline size_t PoolWidth(size_t items) {
+	const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	return std::clamp<size_t>(std::min(items, static_cast<size_t>(std::max(1L, cpus))), 1, 3);
+}
 
 template <typename State>
 class Job {

@@ -131,8 +131,7 @@ public:
 		: turns_(members, size), ranks_(members.ranks), ring_(ring), size_(size), left_(size), taken_(size / 64 + 1) {
 		walks_.reserve(members.count);
 		for (size_t i = 0; i < members.count; i++) {
-			const auto offset = static_cast<uint32_t>(Murmur(members.hashes[i], 42, 0) % size);
-			const auto skip = static_cast<uint32_t>(Murmur(members.hashes[i], 2718281828, 2307) % (size - 1) + 1);
+			const auto [offset, skip] = PermutationOf(members.hashes[i], size);
 			walks_.push_back({offset, skip, offset, 0, 0});
 		}
 	}
@@ -243,6 +242,11 @@ bool IsPrime(uint32_t n) {
 	for (uint64_t d = 2; d * d <= n; d++)
 		if (n % d == 0) return false;
 	return true;
+}
+
+Permutation PermutationOf(uint64_t hash, uint32_t ring_size) {
+	return {static_cast<uint32_t>(Murmur(hash, 42, 0) % ring_size),
+			static_cast<uint32_t>(Murmur(hash, 2718281828, 2307) % (ring_size - 1) + 1)};
 }
 
 void BuildRing(const RingMembers &members, uint16_t *ring, uint32_t ring_size) {

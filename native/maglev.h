@@ -12,6 +12,12 @@ constexpr uint32_t kMaxWeight = 65535;
 
 bool IsPrime(uint32_t n);
 
+/** First slot and stride of a member's permutation of the slots. */
+struct Permutation {
+	uint32_t offset, skip;
+};
+Permutation PermutationOf(uint64_t hash, uint32_t ring_size);
+
 struct RingMembers {
 	int version;   // 1: `weight` turns in the first round, one in each later; 2: turns in proportion
 	size_t count;  // 1 to kMaxRingMembers; members take turns in the order given

@@ -19,6 +19,7 @@ public:
 
 private:
 	static Napi::Value Create(const Napi::CallbackInfo &info);
+	static Napi::Value CreateFilledAsync(const Napi::CallbackInfo &info);
 	Napi::Value Info(const Napi::CallbackInfo &info);
 	Napi::Value Lookup(const Napi::CallbackInfo &info);
 	Napi::Value Update(const Napi::CallbackInfo &info);

@@ -2,8 +2,6 @@
 // Between JavaScript and maglev.h: checks, copies, and spreads many rings over several of libuv's threads.
 #include "ring.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <memory>
@@ -16,8 +14,6 @@
 namespace xdpilot {
 
 namespace {
-
-constexpr size_t kMaxWidth = 3;  // of libuv's four threads by default: files and names must not wait for rings
 
 struct Ring {
 	uint32_t version = 0;
@@ -104,9 +100,8 @@ Napi::Value BuildRingsAsync(const Napi::CallbackInfo &info) {
 	work.rings.resize(rings.Length());
 	for (uint32_t i = 0; i < rings.Length(); i++)
 		if (!ReadRing(rings.Get(i), &work.rings[i])) return Rejected(info.Env());
-	const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	const size_t width = std::min({kMaxWidth, work.rings.size(), static_cast<size_t>(std::max(1L, cpus))});
-	return Job<Rings>::Start(info.Env(), std::move(work), std::max<size_t>(1, width));
+	const size_t width = PoolWidth(work.rings.size());
+	return Job<Rings>::Start(info.Env(), std::move(work), width);
 }
 
 Napi::Value BuildOne(const Napi::CallbackInfo &info) {

@@ -25,6 +25,11 @@ export interface MapSpec {
 export class BpfMap {
 	/** A new map that is pinned nowhere. `inner`: the template of a map-in-map; it may be closed afterwards. */
 	static create(spec: MapSpec & { readonly inner?: BpfMap }): BpfMap;
+	/**
+	 * As many new arrays as `values` has values, each with its value under key 0, made on worker threads. `values`
+	 * must stay unchanged until then. Rejects with the property `done` = the number of the one that failed, and makes none.
+	 */
+	static createFilledAsync(spec: MapSpec, values: Uint8Array): Promise<BpfMap[]>;
 	/** Opens a pinned map. */
 	static open(path: string): BpfMap;
 	readonly fd: number;

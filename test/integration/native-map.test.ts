@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import type { BpfMap, MapSpec } from '../../src/native/addon.d.ts';
 import { loadNative, type NativeAddon } from '../../src/native/binding.ts';
-import { MAP, readU32, scratch, scratchPins, u32, u64, whyNoMaps } from '../support/native-fixtures.ts';
+import { MAP, openFds, readU32, scratch, scratchPins, u32, u64, whyNoMaps } from '../support/native-fixtures.ts';
 
 const skip = whyNoMaps();
 const pins = skip ? '' : scratchPins();
@@ -111,6 +111,33 @@ describe('BpfMap', { skip }, () => {
 		assert.throws(() => outer.update(u32(0), u32(other.fd)), { code: 'EINVAL' });
 		assert.throws(() => create({ type: MAP.arrayOfMaps, valueSize: 4, inner: closed() }), { code: 'EBADF' });
 		assert.throws(() => create({ type: MAP.arrayOfMaps, valueSize: 4, inner: {} as BpfMap }), /inner must be a BpfMap/);
+	});
+
+	test('many arrays are made and filled at once, in order', async () => {
+		const spec = { name: 'ring', type: MAP.array, keySize: 4, valueSize: 131080, maxEntries: 1, flags: 0 };
+		const values = new Uint8Array(20 * spec.valueSize);
+		for (let i = 0; i < 20; i++) values.fill(i + 1, i * spec.valueSize, (i + 1) * spec.valueSize);
+		const maps = await native.BpfMap.createFilledAsync(spec, values);
+		for (const [i, map] of maps.entries())
+			assert.deepEqual(map.lookup(u32(0)), values.subarray(i * spec.valueSize, (i + 1) * spec.valueSize));
+		assert.equal(new Set(maps.map((m) => m.info().id)).size, 20);
+		for (const map of maps) map.close();
+		assert.deepEqual(await native.BpfMap.createFilledAsync(spec, new Uint8Array(0)), []);
+	});
+
+	test('filled arrays that can\u2019t be made leave nothing behind', async () => {
+		const spec = { name: 'bad', type: MAP.array, keySize: 4, valueSize: 8, maxEntries: 1, flags: 0 };
+		const fds = openFds();
+		const refused = { code: 'EINVAL', syscall: 'bpf(BPF_MAP_CREATE)', map: 'bad', done: 0 };
+		await assert.rejects(native.BpfMap.createFilledAsync({ ...spec, flags: 1 << 30 }, new Uint8Array(8)), refused);
+		for (const call of [
+			() => native.BpfMap.createFilledAsync(spec, new Uint8Array(9)),
+			() => native.BpfMap.createFilledAsync({ ...spec, valueSize: 0 }, new Uint8Array(0)),
+			() => native.BpfMap.createFilledAsync({ ...spec, type: MAP.percpuArray }, new Uint8Array(8)),
+			() => native.BpfMap.createFilledAsync(spec, 'bytes' as never),
+		])
+			await assert.rejects(call(), TypeError, String(call));
+		assert.equal(openFds(), fds);
 	});
 
 	test('one batch fills many slots', async () => {

@@ -45,6 +45,8 @@ async function maps() {
 	const spec = { name: 'leak', type: 2, keySize: 4, valueSize: 8, maxEntries: 64, flags: 1 << 10 };
 	const [key, value] = [new Uint8Array(4), new Uint8Array(8)];
 	const map = native.BpfMap.create(spec);
+	for (const filled of await native.BpfMap.createFilledAsync(spec, new Uint8Array(24))) filled.close();
+	await native.BpfMap.createFilledAsync({ ...spec, keySize: 8 }, value).catch(() => {});
 	map.update(key, value);
 	map.lookup(key);
 	map.nextKey();
