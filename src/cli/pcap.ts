@@ -45,7 +45,7 @@ export function readPcap(data: Uint8Array, file: string): Pcap {
 				'capture whole frames: tcpdump -s 0',
 			);
 		}
-		const bytes = data.slice(start, start + captured);
+		const bytes = new Uint8Array(data.subarray(start, start + captured));
 		frames.push({ seconds: view.getUint32(at, little), fraction: view.getUint32(at + 4, little), bytes });
 		at = start + captured;
 	}
