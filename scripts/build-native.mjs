@@ -34,8 +34,10 @@ function fingerprint() {
 function build() {
 	const headers = nodeHeaders();
 	const args = [join(ROOT, 'node_modules/node-gyp/bin/node-gyp.js'), 'rebuild', '--silent', '--directory', NATIVE, '--jobs', 'max'];
-	if (headers) args.push('--nodedir', headers);
-	const done = spawnSync(process.execPath, args, { encoding: 'utf8', env: { ...process.env, npm_config_loglevel: 'error' } });
+	const env = { ...process.env, npm_config_loglevel: 'error' };
+	// node-gyp prefers this to its own argument, and it may name another Node's headers
+	if (headers) env.npm_config_nodedir = headers;
+	const done = spawnSync(process.execPath, args, { encoding: 'utf8', env });
 	if (done.status === 0) return;
 	process.stderr.write(`${done.stdout ?? ''}${done.stderr ?? ''}${done.error?.message ?? ''}\n`);
 	process.stderr.write('build-native: the addon was not built; it needs g++, make, python3 and libbpf-dev (npm run setup installs them)\n');
