@@ -20,7 +20,7 @@ const isHealth = (request: http.IncomingMessage) => request.url?.startsWith('/v1
 lossTest('a restart with a lower index hides no change', async (h) => {
 	await h.registerWeb(1);
 	for (let i = 0; i < 60; i++) await h.consul.setCheck('web1', i % 2 === 0 ? 'warning' : 'passing');
-	const { log, source } = h.watch();
+	const { log, source } = h.watch(h.directly);
 	await log.seenAddresses('10.0.0.1');
 	await h.consul.restart();
 	await h.registerWeb(1);
@@ -47,6 +47,18 @@ lossTest('an index that goes back in a running connection is not waited for', as
 	await until('a query with the low index', () => h.proxy.requests.some((r) => /index=\d{1,4}&/.test(r)));
 	await h.consul.register({ id: 'web2', service: 'web', address: '10.0.0.2', port: 80 });
 	await log.seenAddresses('10.0.0.1', '10.0.0.2');
+});
+
+lossTest('a connection that was lost between two queries loses the index with it', async (h) => {
+	await h.registerWeb(1);
+	const { log } = h.watch({ tuning: { pace: { minMs: 400, idleMs: 400 } } });
+	await log.seenAddresses('10.0.0.1');
+	// The next query waits for its turn: no query is under way that could fail.
+	h.proxy.cutAll();
+	await until('the next query', () => h.proxy.requests.length === 2);
+	assert.ok(!h.proxy.requests[1]?.includes('index='));
+	await until('the one after that', () => h.proxy.requests.length === 3);
+	assert.ok(h.proxy.requests[2]?.includes('index='));
 });
 
 lossTest('errors that nobody listens to end nothing, and the watch goes on afterwards', async (h) => {

@@ -47,6 +47,11 @@ export class ConsulHarness {
 		return { source, log };
 	}
 
+	/** The server itself, without a proxy that would keep connections open over its restart. */
+	get directly(): Pick<ConsulSourceOptions, 'address'> {
+		return { address: { kind: 'tcp', secure: false, host: '127.0.0.1', port: this.consul.port } };
+	}
+
 	/** Registers `web` instances 10.0.0.1 to 10.0.0.n. */
 	async registerWeb(n: number): Promise<void> {
 		for (let i = 1; i <= n; i++) await this.consul.register({ id: `web${i}`, service: 'web', address: `10.0.0.${i}`, port: 80 });

@@ -20,6 +20,8 @@ export interface ConsulServerOptions {
 	readonly isPersistent?: boolean;
 	/** With access control, denying by default; the root token may do everything. */
 	readonly withAcl?: boolean;
+	/** Listens with TLS there too. */
+	readonly httpsPort?: number;
 	readonly config?: object;
 }
 
@@ -67,12 +69,12 @@ export class ConsulServer {
 
 	async #start(): Promise<void> {
 		const [http_ = 0, serf_lan = 0, serf_wan = 0, server = 0] = this.#ports;
-		const { isPersistent = false, withAcl = false, config = {} } = this.#options;
+		const { isPersistent = false, withAcl = false, httpsPort, config = {} } = this.#options;
 		const data = join(this.#process.folder, 'data');
 		mkdirSync(data, { recursive: true });
 		rmSync(this.socket, { force: true });
 		const settings = {
-			ports: { http: http_, dns: -1, grpc: -1, serf_lan, serf_wan, server },
+			ports: { http: http_, ...(httpsPort === undefined ? {} : { https: httpsPort }), dns: -1, grpc: -1, serf_lan, serf_wan, server },
 			addresses: { http: `127.0.0.1 unix://${this.socket}` },
 			disable_update_check: true,
 			performance: { raft_multiplier: 1 },

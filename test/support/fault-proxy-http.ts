@@ -42,8 +42,13 @@ export class HttpFaultProxy {
 		return this.#sockets.size;
 	}
 
-	async dispose(): Promise<void> {
+	/** Closes all connections of clients, idle ones too. */
+	cutAll(): void {
 		for (const socket of this.#sockets) socket.destroy();
+	}
+
+	async dispose(): Promise<void> {
+		this.cutAll();
 		await new Promise((resolve) => this.#server.close(resolve));
 	}
 

@@ -38,6 +38,8 @@ export interface ConsulAnswer {
 	readonly index: bigint;
 	/** Milliseconds since the answering server heard from the leader. */
 	readonly lastContactMs: number;
+	/** The connection stays open for the next query. */
+	readonly isKeptAlive: boolean;
 	/** The token hides something; told by Consul 1.11 and later. */
 	readonly isFiltered: boolean;
 }
@@ -97,6 +99,7 @@ export class ConsulClient {
 			body: parse(text),
 			index: BigInt(raw),
 			lastContactMs: Number(headers['x-consul-lastcontact'] ?? 0),
+			isKeptAlive: headers.connection !== 'close',
 			isFiltered: headers['x-consul-results-filtered-by-acls'] === 'true',
 		};
 	}

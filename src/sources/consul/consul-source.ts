@@ -131,6 +131,7 @@ export class ConsulSource implements Source {
 		return {
 			client: new ConsulClient({ address, tls: files, serverName: tls?.server_name, token, datacenter, env, agent }),
 			mayBlock: () => key !== undefined && this.#mayBlock(key),
+			isConnected: () => [...Object.values(agent.sockets), ...Object.values(agent.freeSockets)].flat().some((s) => s?.destroyed === false),
 			inTurn: async <T>(step: () => Promise<T>, signal: AbortSignal) => {
 				const result = await this.#polls.add(step, { signal });
 				// An idle connection counts at the other end like a busy one.

@@ -29,6 +29,8 @@ export interface ConsulTuning {
 export interface ConsulSession {
 	readonly client: ConsulClient;
 	readonly mayBlock: () => boolean;
+	/** The connection of the last answer is still there. */
+	readonly isConnected: () => boolean;
 	/** Runs something for a watch that may not block, when its turn has come. */
 	readonly inTurn: <T>(step: () => Promise<T>, signal: AbortSignal) => Promise<T>;
 	close(): void;
@@ -80,11 +82,14 @@ class ConsulFollower {
 			session = await open();
 			const pace = new Pace(env, tuning.pace);
 			let index: bigint | undefined;
+			let isKeptAlive = false;
 			let resyncAt = env.now() + jittered(env, tuning.resyncMs);
 			while (!signal.aborted) {
 				const isResync = env.now() >= resyncAt;
 				if (isResync) resyncAt = env.now() + jittered(env, tuning.resyncMs);
 				const mayBlock = session.mayBlock();
+				// Whoever answers on a new connection may have another history, and would wait for an index of the old one.
+				if (!session.isConnected() && isKeptAlive) index = undefined;
 				const startedAt = env.now();
 				const { client } = session;
 				const step = async () => {
@@ -93,6 +98,7 @@ class ConsulFollower {
 				};
 				const { answer, isNews } = await (mayBlock ? step() : session.inTurn(step, signal));
 				settled();
+				isKeptAlive = answer.isKeptAlive;
 				// Lower than before: a restored or restarted server. Ask without an index, or it would wait for the old one.
 				index = index !== undefined && answer.index < index ? undefined : answer.index === 0n ? 1n : answer.index;
 				const waitMs = mayBlock ? pace.next(startedAt, isNews) : jittered(env, tuning.pollMs);
