@@ -94,9 +94,9 @@ export class Publisher {
 	#absences(next: readonly Instance[], kinds: ReadonlyMap<string, AbsenceKind>): Absence[] {
 		const { env } = this.#opts;
 		const unproven: AbsenceKind = next.length === 0 ? 'blank' : 'missing';
-		const { gone, doubted } = this.vanished(next);
 		const present = new Set(next.map((i) => i.id));
 		for (const [id, doubt] of this.#doubts) if (present.has(id) || env.now() - doubt.since > DOUBT_MS) this.#doubts.delete(id);
+		const { gone, doubted } = this.vanished(next);
 		const absences: Absence[] = [];
 		for (const instance of [...gone, ...doubted]) {
 			const kind = kinds.get(instance.id) ?? unproven;
