@@ -2,7 +2,14 @@
 // The balancer's program on maps of its own, attached to nothing: packet tests and benchmarks put vips, backends, rings
 // of any content and flow-table entries into it and run frames through it. Needs root and the native addon.
 import { randomBytes } from 'node:crypto';
-import { FLOW_BUCKET_SIZE, LB_DROP_NAMES, type LbConfig, RING_HEAD_SIZE } from '../../src/datapath/abi.gen.ts';
+import {
+	FLOW_BUCKET_SIZE,
+	LB_DROP_NAMES,
+	type LbConfig,
+	RING_HEAD_SIZE,
+	VIP_COUNTER_OFFSET,
+	VIP_COUNTER_SIZE,
+} from '../../src/datapath/abi.gen.ts';
 import { BackendTable } from '../../src/datapath/backend-table.ts';
 import { Counters } from '../../src/datapath/counters.ts';
 import { closeMaps, type EntryPoint, LB_OBJECT, type Loaded, loadProgram, type Maps, readObject } from '../../src/datapath/loader.ts';
@@ -15,6 +22,7 @@ import type { Protocol, VipFlag } from '../../src/model/vip.ts';
 import type { BpfMap } from '../../src/native/addon.d.ts';
 import type { NativeAddon } from '../../src/native/binding.ts';
 
+const VIP_COUNTER_WORDS = VIP_COUNTER_SIZE / 8;
 export const GATEWAY_MAC = Uint8Array.of(0x00, 0x00, 0xde, 0xad, 0xbe, 0xaf);
 export const VERDICTS = ['aborted', 'drop', 'pass', 'tx', 'redirect'] as const;
 export type Verdict = (typeof VERDICTS)[number];
@@ -61,6 +69,7 @@ export class LbInstance {
 	readonly program: Loaded['program'];
 	readonly #native: NativeAddon;
 	readonly #vips: VipTable;
+	readonly #vipLines: BigUint64Array;
 	readonly #rings: BpfMap[] = [];
 	#vipRows: LbVip[] = [];
 
@@ -76,6 +85,7 @@ export class LbInstance {
 		this.program = loaded.program;
 		this.maps = loaded.maps;
 		const memory = { vips: this.maps.vip_counters.mmap(), backends: this.maps.backend_counters.mmap(), cpus: this.maps.counters.mmap() };
+		this.#vipLines = new BigUint64Array(memory.vips, 0, ((entries.vip_counters ?? 0) * VIP_COUNTER_SIZE) / 8);
 		this.counters = new Counters(memory, cpus, { vips: this.config.maxVips, backends: this.config.maxBackends });
 		this.backends = new BackendTable(
 			this.maps.backends.mmap(),
@@ -158,6 +168,15 @@ export class LbInstance {
 		fn();
 		const entries = Object.entries(read()).map(([name, value]) => [name, Number(value - (before[name] ?? 0n))] as const);
 		return Object.fromEntries(entries.filter(([, n]) => n !== 0));
+	}
+
+	/** TCP SYNs of a vip that took the ring. */
+	ringSyns(vip: number): bigint {
+		let total = 0n;
+		for (let line = vip; line < this.#vipLines.length / VIP_COUNTER_WORDS; line += this.config.maxVips) {
+			total += this.#vipLines[line * VIP_COUNTER_WORDS + VIP_COUNTER_OFFSET.ringSyn / 8] ?? 0n;
+		}
+		return total;
 	}
 
 	/** Live entries of the flow table. */
