@@ -121,6 +121,11 @@ export class Topology {
 		return runCommand(argv, { netns: node.netns, deadlineMs });
 	}
 
+	/** The same in the router. @throws XdpilotError E_HOST */
+	runRouter(argv: Argv): Promise<string> {
+		return runCommand(argv, { netns: this.routerNetns });
+	}
+
 	/** Ends all processes, deletes namespaces and pins. Never throws; harmless when repeated. */
 	async remove(): Promise<void> {
 		this.#isClosed = true;
