@@ -2,16 +2,11 @@
 // The export table; src/native/addon.d.ts is its description.
 #include <napi.h>
 
-#include "flow_scan.h"
-#include "host.h"
+#include "exports.h"
 #include "link.h"
 #include "map.h"
 #include "object.h"
 #include "program.h"
-#include "ring.h"
-#ifdef XDPILOT_PLANTED_BUGS
-#include "planted_bug.h"
-#endif
 
 namespace xdpilot {
 

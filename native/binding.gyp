@@ -8,6 +8,7 @@
 				"arguments.cc",
 				"object.cc",
 				"map.cc",
+				"map_work.cc",
 				"program.cc",
 				"link.cc",
 				"ring.cc",

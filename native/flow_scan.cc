@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Scans of an array of 16-byte entries that packets read and write at the same time. Only word 1 is touched, by
 // compare-and-exchange: an entry that a packet replaced meanwhile is looked at again, never lost. 0 = empty.
-#include "flow_scan.h"
-
 #include <algorithm>
 #include <vector>
 
 #include "arguments.h"
+#include "exports.h"
 #include "job.h"
 
 namespace xdpilot {

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Small system calls without a home in Node.
-#include "host.h"
-
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <limits.h>
@@ -15,6 +13,7 @@
 
 #include <algorithm>
 
+#include "exports.h"
 #include "handle.h"
 
 namespace xdpilot {

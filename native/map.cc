@@ -4,15 +4,12 @@
 #include "map.h"
 
 #include <bpf/libbpf.h>
-#include <pthread.h>
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <atomic>
-#include <memory>
-#include <mutex>
 
 #include "job.h"
+#include "map_work.h"
 
 namespace xdpilot {
 
@@ -30,90 +27,6 @@ bool IsPerCpu(uint32_t type) {
 }
 
 }  // namespace
-
-/** Key-value pairs on their way into a map. */
-struct Update {
-	enum class How { kSingle, kBatch, kParallel, kDelete };
-
-	Fd fd;
-	How how = How::kSingle;
-	std::vector<uint8_t> keys, values;
-	size_t key_size = 0, value_size = 0;
-	uint64_t flags = 0;
-	uint32_t threads = 1;
-	Failure failure;  // map name filled in by the caller
-	bool deleted = true;
-
-	void Run() {
-		switch (how) {
-			case How::kSingle:
-				return Note(bpf_map_update_elem(fd.get(), keys.data(), values.data(), flags),
-							"bpf(BPF_MAP_UPDATE_ELEM)");
-			case How::kDelete:
-				deleted = bpf_map_delete_elem(fd.get(), keys.data()) == 0;
-				return Note(deleted || errno == ENOENT ? 0 : -1, "bpf(BPF_MAP_DELETE_ELEM)");
-			case How::kBatch:
-				return RunBatch();
-			case How::kParallel:
-				return RunParallel();
-		}
-	}
-
-	Napi::Value Result(Napi::Env env) {
-		return how == How::kDelete ? Napi::Boolean::New(env, deleted) : env.Undefined();
-	}
-
-private:
-	size_t Count() const { return keys.size() / key_size; }
-
-	void Note(int result, const char *syscall) {
-		if (result) failure.err = errno;
-		failure.syscall = syscall;
-	}
-
-	void RunBatch() {
-		uint32_t count = static_cast<uint32_t>(Count());
-		if (count == 0) return;
-		LIBBPF_OPTS(bpf_map_batch_opts, opts, .elem_flags = 0, .flags = 0);
-		Note(bpf_map_update_batch(fd.get(), keys.data(), values.data(), &count, &opts), "bpf(BPF_MAP_UPDATE_BATCH)");
-		if (failure.err) failure.done = std::min<size_t>(count, Count());
-	}
-
-	struct Share {
-		Update *update;
-		std::atomic<size_t> next{0}, done{0};
-		std::atomic<int> err{0};
-	};
-
-	static void *RunShare(void *data) {
-		Share *share = static_cast<Share *>(data);
-		const Update *u = share->update;
-		for (size_t i; !share->err && (i = share->next++) < u->Count();) {
-			if (bpf_map_update_elem(u->fd.get(), &u->keys[i * u->key_size], &u->values[i * u->value_size], 0))
-				share->err = errno;
-			else
-				share->done++;
-		}
-		return nullptr;
-	}
-
-	/** This thread takes part, so that the work is done even where no other thread can be had. */
-	void RunParallel() {
-		Share share;
-		share.update = this;
-		std::vector<pthread_t> helpers;
-		for (size_t i = 1; i < std::min<size_t>(threads, Count()); i++) {
-			pthread_t thread;
-			if (pthread_create(&thread, nullptr, RunShare, &share)) break;
-			helpers.push_back(thread);
-		}
-		RunShare(&share);
-		for (pthread_t thread : helpers) pthread_join(thread, nullptr);
-		failure.syscall = "bpf(BPF_MAP_UPDATE_ELEM)";
-		failure.err = share.err;
-		if (failure.err) failure.done = static_cast<int64_t>(share.done.load());
-	}
-};
 
 Napi::Function BpfMap::Define(Napi::Env env) {
 	return DefineClass(
@@ -143,71 +56,9 @@ Failure BpfMap::Opened() {
 	return {};
 }
 
-namespace {
-
-struct Spec {
-	std::string name;
-	uint32_t type = 0, key_size = 0, value_size = 0, max_entries = 0, flags = 0;
-
-	bool Read(Napi::Value value) {
-		if (!value.IsObject()) return ThrowType(value.Env(), "spec must be an object"), false;
-		const Napi::Object spec = value.As<Napi::Object>();
-		return ReadString(spec.Get("name"), "name", &name) && ReadU32(spec.Get("type"), "type", &type) &&
-			   ReadU32(spec.Get("keySize"), "keySize", &key_size) &&
-			   ReadU32(spec.Get("valueSize"), "valueSize", &value_size) &&
-			   ReadU32(spec.Get("maxEntries"), "maxEntries", &max_entries) &&
-			   ReadU32(spec.Get("flags"), "flags", &flags);
-	}
-
-	Fd Create(int inner = 0) const {
-		LIBBPF_OPTS(bpf_map_create_opts, opts, .inner_map_fd = static_cast<uint32_t>(inner), .map_flags = flags);
-		return Fd(
-			bpf_map_create(static_cast<bpf_map_type>(type), name.c_str(), key_size, value_size, max_entries, &opts));
-	}
-};
-
-/** Maps made and filled on several threads: a thousand rings cost a tenth of a second of one CPU. */
-struct CreateFilled {
-	struct Shared {
-		std::atomic<size_t> next{0};
-		std::mutex failing;
-	};
-
-	Spec spec;
-	Napi::ObjectReference keep;
-	const uint8_t *values = nullptr;
-	std::vector<Fd> maps;
-	Failure failure;
-	std::unique_ptr<Shared> shared = std::make_unique<Shared>();
-
-	void Run() {
-		const std::vector<uint8_t> key(spec.key_size);
-		for (size_t i; (i = shared->next++) < maps.size();) {
-			maps[i] = spec.Create();
-			if (maps[i].get() < 0) return Note(errno, "bpf(BPF_MAP_CREATE)", i);
-			if (bpf_map_update_elem(maps[i].get(), key.data(), values + i * spec.value_size, BPF_ANY))
-				return Note(errno, "bpf(BPF_MAP_UPDATE_ELEM)", i);
-		}
-	}
-
-	void Note(int err, const char *syscall, size_t i) {
-		shared->next = maps.size();  // no thread starts another
-		const std::lock_guard<std::mutex> lock(shared->failing);
-		if (!failure.err) failure = {err, syscall, "map", spec.name, "", static_cast<int64_t>(i)};
-	}
-
-	Napi::Value Result(Napi::Env env) {
-		Napi::Array out = Napi::Array::New(env, maps.size());
-		for (uint32_t i = 0; i < maps.size(); i++) out.Set(i, BpfMap::Wrap(env, std::move(maps[i])));
-		return out;
-	}
-};
-
-}  // namespace
-
 Napi::Value BpfMap::Create(const Napi::CallbackInfo &info) {
 	Napi::Env env = info.Env();
-	Spec spec;
+	MapSpec spec;
 	int inner = 0;
 	if (!spec.Read(info[0])) return env.Undefined();
 	if (const Napi::Value given = info[0].As<Napi::Object>().Get("inner"); !given.IsUndefined()) {
@@ -221,7 +72,7 @@ Napi::Value BpfMap::Create(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value BpfMap::CreateFilledAsync(const Napi::CallbackInfo &info) {
-	CreateFilled work;
+	MapFill work;
 	Bytes values;
 	if (!work.spec.Read(info[0]) || !ReadBytes(info[1], "values", &values)) return Rejected(info.Env());
 	const size_t size = work.spec.value_size;
@@ -233,7 +84,7 @@ Napi::Value BpfMap::CreateFilledAsync(const Napi::CallbackInfo &info) {
 	work.keep = Napi::Persistent(info[1].As<Napi::Object>());
 	work.maps.resize(values.size / size);
 	const size_t width = PoolWidth(work.maps.size());
-	return Job<CreateFilled>::Start(info.Env(), std::move(work), width);
+	return Job<MapFill>::Start(info.Env(), std::move(work), width);
 }
 
 Napi::Value BpfMap::Info(const Napi::CallbackInfo &info) {
@@ -291,7 +142,7 @@ Napi::Value BpfMap::NextKey(const Napi::CallbackInfo &info) {
 }
 
 /** Copies keys and values; both must be whole, and equally many. */
-bool BpfMap::ReadPairs(const Napi::CallbackInfo &info, struct Update *out) {
+bool BpfMap::ReadPairs(const Napi::CallbackInfo &info, MapUpdate *out) {
 	Bytes keys, values;
 	if (!Usable(info, "bpf(BPF_MAP_UPDATE_BATCH)") || !ReadBytes(info[0], "keys", &keys)) return false;
 	if (info_.key_size == 0 || keys.size % info_.key_size) {
@@ -309,41 +160,41 @@ bool BpfMap::ReadPairs(const Napi::CallbackInfo &info, struct Update *out) {
 }
 
 Napi::Value BpfMap::UpdateBatchAsync(const Napi::CallbackInfo &info) {
-	struct Update update;
-	update.how = Update::How::kBatch;
+	MapUpdate update;
+	update.how = MapUpdate::How::kBatch;
 	if (!ReadPairs(info, &update)) return Rejected(info.Env());
-	return Job<struct Update>::Start(info.Env(), std::move(update));
+	return Job<MapUpdate>::Start(info.Env(), std::move(update));
 }
 
 Napi::Value BpfMap::UpdateParallelAsync(const Napi::CallbackInfo &info) {
-	struct Update update;
-	update.how = Update::How::kParallel;
+	MapUpdate update;
+	update.how = MapUpdate::How::kParallel;
 	if (!ReadU32(info[2], "threads", &update.threads) || !ReadPairs(info, &update)) return Rejected(info.Env());
 	update.threads = std::clamp(update.threads, 1u, kMaxThreads);
-	return Job<struct Update>::Start(info.Env(), std::move(update));
+	return Job<MapUpdate>::Start(info.Env(), std::move(update));
 }
 
 Napi::Value BpfMap::UpdateAsync(const Napi::CallbackInfo &info) {
-	struct Update update;
+	MapUpdate update;
 	uint32_t flags = BPF_ANY;
 	Bytes key;
 	if (!ReadBytes(info[0], "key", info_.key_size, &key) || !ReadOptionalU32(info[2], "flags", &flags) ||
 		!ReadPairs(info, &update))
 		return Rejected(info.Env());
 	update.flags = flags;
-	return Job<struct Update>::Start(info.Env(), std::move(update));
+	return Job<MapUpdate>::Start(info.Env(), std::move(update));
 }
 
 Napi::Value BpfMap::DeleteAsync(const Napi::CallbackInfo &info) {
 	Bytes key;
 	if (!Usable(info, "bpf(BPF_MAP_DELETE_ELEM)") || !ReadBytes(info[0], "key", info_.key_size, &key))
 		return Rejected(info.Env());
-	struct Update update;
-	update.how = Update::How::kDelete;
+	MapUpdate update;
+	update.how = MapUpdate::How::kDelete;
 	update.keys.assign(key.data, key.data + key.size);
 	update.fd = Duplicate();
 	update.failure = Fail(0, "");
-	return Job<struct Update>::Start(info.Env(), std::move(update));
+	return Job<MapUpdate>::Start(info.Env(), std::move(update));
 }
 
 Napi::Value BpfMap::Mmap(const Napi::CallbackInfo &info) {

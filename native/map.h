@@ -31,7 +31,7 @@ private:
 	Napi::Value DeleteAsync(const Napi::CallbackInfo &info);
 	Napi::Value Mmap(const Napi::CallbackInfo &info);
 
-	bool ReadPairs(const Napi::CallbackInfo &info, struct Update *out);
+	bool ReadPairs(const Napi::CallbackInfo &info, struct MapUpdate *out);
 
 	bpf_map_info info_ = {};
 	size_t value_bytes_ =

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Each does its harm only where XDPILOT_PLANTED_BUG names it.
-#include "planted_bug.h"
-
 #include <limits.h>
 #include <stdlib.h>
 
 #include <string>
+
+#include "exports.h"
 
 namespace xdpilot {
 

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Between JavaScript and maglev.h: checks, copies, and spreads many rings over several of libuv's threads.
-#include "ring.h"
-
 #include <algorithm>
 #include <atomic>
 #include <memory>
 #include <vector>
 
 #include "arguments.h"
+#include "exports.h"
 #include "job.h"
 #include "maglev.h"
 

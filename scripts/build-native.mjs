@@ -33,7 +33,9 @@ function fingerprint() {
 
 function build() {
 	const headers = nodeHeaders();
-	const args = [join(ROOT, 'node_modules/node-gyp/bin/node-gyp.js'), 'rebuild', '--silent', '--directory', NATIVE, '--jobs', 'max'];
+	// Not `rebuild`: that would take the present addon away for as long as the build takes.
+	const commands = process.argv.includes('--force') ? ['rebuild'] : ['configure', 'build'];
+	const args = [join(ROOT, 'node_modules/node-gyp/bin/node-gyp.js'), ...commands, '--silent', '--directory', NATIVE, '--jobs', 'max'];
 	const env = { ...process.env, npm_config_loglevel: 'error' };
 	// node-gyp prefers this to its own argument, and it may name another Node's headers
 	if (headers) env.npm_config_nodedir = headers;

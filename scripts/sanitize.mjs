@@ -23,7 +23,9 @@ function fail(message) {
 function headers() {
 	const prefix = nodeHeaders();
 	const fetched = join(homedir(), '.cache/node-gyp', process.versions.node);
-	const folder = [prefix, fetched].map((p) => p && join(p, 'include/node')).find((p) => p && existsSync(join(p, 'node_api.h')));
+	const folder = [prefix, process.env.npm_config_nodedir, fetched]
+		.map((p) => p && join(p, 'include/node'))
+		.find((p) => p && existsSync(join(p, 'node_api.h')));
 	return folder ?? fail('node_api.h was not found: run npm run build:native first');
 }
 

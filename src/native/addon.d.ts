@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The whole surface of the native addon. Bytes in, bytes out, errno out: it knows fds and lengths, not vips or
-// pools. Every failure is a system error: { code: 'E2BIG', errno: -7, syscall: 'bpf(BPF_MAP_UPDATE_ELEM)', path | map | program }.
-// Methods ending in Async run on a worker thread and reject with the same errors. Handles close(); closed ones throw EBADF.
+// pools. Every failure is a system error: { code: 'E2BIG', errno: -7, syscall: 'bpf(BPF_MAP_UPDATE_ELEM)', path | map | program }
+// (kernel-internal codes are ENOTSUPP, libbpf's own ELIBBPF); a wrong argument is a TypeError. Methods ending in Async
+// never throw: they run on worker threads, with their own descriptor, and reject with the same errors. Handles
+// close(); closed ones give EBADF; a handle that is dropped, or whose thread ends, closes itself.
 
 export interface MapInfo {
 	readonly id: number;
@@ -42,13 +44,19 @@ export class BpfMap {
 	delete(key: Uint8Array): boolean;
 	/** First key without an argument; undefined at the end. */
 	nextKey(key?: Uint8Array): Uint8Array | undefined;
-	/** BPF_MAP_UPDATE_BATCH; returns after the grace period for map-in-map types. count = keys.length / keySize. */
+	/**
+	 * BPF_MAP_UPDATE_BATCH; returns after the grace period for map-in-map types. count = keys.length / keySize.
+	 * Descriptors among the values must stay open until then. A failure has the property `done`: elements written before it.
+	 */
 	updateBatchAsync(keys: Uint8Array, values: Uint8Array): Promise<void>;
 	/** The same by single updates from `threads` threads of its own: for kernels on which a batch waits per element. */
 	updateParallelAsync(keys: Uint8Array, values: Uint8Array, threads: number): Promise<void>;
 	updateAsync(key: Uint8Array, value: Uint8Array, flags?: number): Promise<void>;
 	deleteAsync(key: Uint8Array): Promise<boolean>;
-	/** Maps the values of a BPF_F_MMAPABLE array; the memory lives until the buffer is collected, also after close(). */
+	/**
+	 * Maps the values of a BPF_F_MMAPABLE array, each rounded up to 8 bytes; the memory lives until the buffer is
+	 * collected, also after close(). A store into a readOnly one ends the process with SIGSEGV.
+	 */
 	mmap(opts?: { readonly readOnly?: boolean }): ArrayBuffer;
 	pin(path: string): void;
 	close(): void;
@@ -74,7 +82,10 @@ export class BpfProgram {
 		frame: Uint8Array,
 		opts?: { readonly repeat?: number; readonly ifindex?: number; readonly outSize?: number; readonly liveFrames?: boolean },
 	): Promise<{ readonly verdict: number; readonly out: Uint8Array; readonly durationNs: number }>;
-	/** Runs each frame once, in order, in one call. Frames are packed: u32 little-endian length, then the bytes; the result likewise with a u32 verdict before each length. */
+	/**
+	 * Runs each frame once, in order, in one call. Frames are packed: u32 little-endian length, then the bytes; the result
+	 * likewise with a u32 verdict before each length. A failure has the property `done`: the number of its frame.
+	 */
 	testRunMany(frames: Uint8Array): Uint8Array;
 	pin(path: string): void;
 	close(): void;
@@ -115,10 +126,10 @@ export class BpfObject {
 	): void;
 	/** Before load: take this existing map instead of creating one. */
 	reuseMap(name: string, map: BpfMap): void;
-	/** Before load: the initial bytes of .rodata (a live view; write into it). */
+	/** Before load: the initial bytes of .rodata. Always the same array; what it holds at load() is what programs read. */
 	rodata(): Uint8Array;
 	setAutoload(program: string, load: boolean): void;
-	/** @throws a system error with `verifierLog` */
+	/** Once only, also after a failure. @throws a system error with `verifierLog`: libbpf's warnings and the verifier's log */
 	load(): void;
 	/** After load. */
 	map(name: string): BpfMap;
@@ -150,7 +161,10 @@ export function buildRing(ring: RingInput, ringSize: number): Uint16Array;
  * `values` (sorted): clears it by compare-and-exchange. Resolves with the number cleared.
  */
 export function sweepFlowsAsync(table: ArrayBuffer, mask: bigint, values: BigUint64Array): Promise<number>;
-/** Clears entries whose time field (word1 >> 40) is more than maxAge ticks before now (mod 2^24). */
+/**
+ * Clears entries whose time field (word1 >> 40) is more than maxAge ticks before now (mod 2^24). Up to 4096 ticks after
+ * `now` is no age: packets go on while the table is scanned.
+ */
 export function expireFlowsAsync(table: ArrayBuffer, now: number, maxAge: number): Promise<number>;
 /** Counts live entries by backend id (word1 >> 16 & 0x7fffff): result[id] = entries, for ids below `size`. */
 export function countFlowsAsync(table: ArrayBuffer, size: number): Promise<Uint32Array>;
@@ -162,7 +176,10 @@ export function possibleCpus(): number;
 export function sdNotify(state: string): boolean;
 /** SO_PEERCRED of a connected Unix socket's fd. */
 export function peerCredentials(fd: number): { readonly pid: number; readonly uid: number; readonly gid: number };
-/** Moves the calling thread into the network namespace at path (setns). For commands that work on another namespace. */
+/**
+ * Moves the calling thread into the network namespace at path (setns), for commands that work on another namespace.
+ * Threads that exist already, libuv's among them once one was used, stay where they are.
+ */
 export function enterNetns(path: string): void;
 /** flock(2) on an open file or folder, exclusive; false when another process has it. Released when the fd is closed or the process ends. */
 export function tryLock(fd: number): boolean;
