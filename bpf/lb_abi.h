@@ -262,7 +262,7 @@ struct meta {
 	/* the inner maps' sizes, which can't be read from the outer one */
 	__u32 ring_size;
 	__u32 max_backends_per_pool;
-	__u64 pad;
+	__u64 netns; /* inode of the network namespace of the interface: its number alone is not unique */
 };
 
 enum pool_phase {

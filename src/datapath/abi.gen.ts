@@ -16,7 +16,7 @@ function eachOf<T>(values: readonly T[], length: number, fn: (value: T, index: n
 }
 
 /** SHA-256 of everything below: two builds with the same hash understand each other's pinned maps. */
-export const LAYOUT_HASH = 'dd678689319df81f2ef874837f8eab09b963147df2d959f844dfcf5b1136a039';
+export const LAYOUT_HASH = '2d10dc8b6cd467abdcfe326e593d1484e20330085f7d4edabd13072ac47a47a4';
 
 /** `enum backend_flag` */
 export const BackendFlag = {
@@ -357,9 +357,10 @@ export interface Meta {
 	readonly flowKey: readonly bigint[];
 	readonly ringSize: number;
 	readonly maxBackendsPerPool: number;
+	readonly netns: bigint;
 }
 export const META_SIZE = 320;
-export const META_OFFSET = { format: 0, hz: 4, clockShift: 8, generation: 12, layoutHash: 16, objectHash: 48, optionsHash: 80, flowKey: 112, ringSize: 304, maxBackendsPerPool: 308 } as const;
+export const META_OFFSET = { format: 0, hz: 4, clockShift: 8, generation: 12, layoutHash: 16, objectHash: 48, optionsHash: 80, flowKey: 112, ringSize: 304, maxBackendsPerPool: 308, netns: 312 } as const;
 export function decodeMeta(view: DataView, at = 0): Meta {
 	return {
 		format: view.getUint32(at, true),
@@ -372,6 +373,7 @@ export function decodeMeta(view: DataView, at = 0): Meta {
 		flowKey: Array.from({ length: 24 }, (_, i) => view.getBigUint64(at + 112 + i * 8, true)),
 		ringSize: view.getUint32(at + 304, true),
 		maxBackendsPerPool: view.getUint32(at + 308, true),
+		netns: view.getBigUint64(at + 312, true),
 	};
 }
 /** Writes every byte; padding becomes zero. */
@@ -387,6 +389,7 @@ export function encodeMeta(view: DataView, at: number, value: Meta): void {
 	eachOf(value.flowKey, 24, (x, i) => { view.setBigUint64(at + 112 + i * 8, x, true); });
 	view.setUint32(at + 304, value.ringSize, true);
 	view.setUint32(at + 308, value.maxBackendsPerPool, true);
+	view.setBigUint64(at + 312, value.netns, true);
 }
 
 /** `struct pool_row` */

@@ -13,7 +13,7 @@ import { type Clock, openClock } from './clock.ts';
 import { type Attachment, type Instance, writeMeta } from './instance.ts';
 import { kernelCall } from './kernel-error.ts';
 import { checkMaps, closeMaps, type EntryPoint, loadProgram, type Maps, mapsBy, type ObjectFile } from './loader.ts';
-import { checkMeta, drawFlowKey, MetaRow } from './meta.ts';
+import { checkMeta, checkNetns, drawFlowKey, MetaRow } from './meta.ts';
 import { type DatapathOptions, mapEntries, optionsHash, programConfig } from './options.ts';
 import { clearFolder, instancePath, LINK_PINS, MAP_NAMES, NEXT_PROGRAM_PIN, PinFolder, PROGRAM_PIN, removeFolder } from './pins.ts';
 
@@ -108,6 +108,7 @@ async function adopt(opening: Opening, meta: Meta): Promise<Instance> {
 	const { native, env, options, file, folder } = opening;
 	const cpus = native.possibleCpus();
 	checkMeta(meta, options.limits);
+	checkNetns(meta);
 	const maps = mapsBy((name) => kernelCall(`open pinned map ${name}`, () => native.BpfMap.open(folder.pin(name))));
 	let clock: Clock | undefined;
 	try {

@@ -67,9 +67,9 @@ export async function attach(
 			for (const other of programs.values()) if (other !== program) other.close();
 			return { link, mode: attempt.mode, program };
 		} catch (e) {
-			if (isSystemError(e) && (e.code === 'EBUSY' || e.code === 'EPERM')) {
+			if (isOccupied(e) || (isSystemError(e) && e.code === 'EPERM')) {
 				for (const made of programs.values()) made.close();
-				throw e.code === 'EBUSY' ? busy(on, e) : kernelError(`attach to ${on.name}`, e);
+				throw isOccupied(e) ? busy(on, e) : kernelError(`attach to ${on.name}`, e);
 			}
 			failures.push(`${attempt.mode}${attempt.entry === 'lb_frags' ? ' with several buffers' : ''}: ${messageOf(e)}`);
 		}
@@ -87,10 +87,15 @@ async function createLink(native: NativeAddon, env: Env, on: Interface, program:
 		try {
 			return native.BpfLink.attachXdp(program, on.ifindex, flags);
 		} catch (e) {
-			if (!isSystemError(e) || e.code !== 'EBUSY' || attempt === BUSY_ATTEMPTS) throw e;
+			if (!isOccupied(e) || attempt === BUSY_ATTEMPTS) throw e;
 			await sleep(env, BUSY_PAUSE_MS);
 		}
 	}
+}
+
+/** EEXIST: a program is attached in the other mode. */
+function isOccupied(e: unknown): boolean {
+	return isSystemError(e) && (e.code === 'EBUSY' || e.code === 'EEXIST');
 }
 
 function busy(on: Interface, cause: unknown): XdpilotError {

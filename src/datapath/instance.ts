@@ -7,7 +7,7 @@ import type { NativeAddon } from '../native/binding.ts';
 import type { LbConfig } from './abi.gen.ts';
 import { type Clock, openClock } from './clock.ts';
 import { closeMaps, loadProgram, type Maps, type ObjectFile } from './loader.ts';
-import { drawFlowKey, MetaRow } from './meta.ts';
+import { currentNetns, drawFlowKey, MetaRow } from './meta.ts';
 import { type DatapathOptions, mapEntries, optionsHash, programConfig } from './options.ts';
 import type { LinkMode, PinFolder } from './pins.ts';
 
@@ -55,6 +55,7 @@ export function writeMeta(maps: Maps, file: ObjectFile, config: LbConfig): void 
 		flowKey: config.flowKey,
 		ringSize: config.ringSize,
 		maxBackendsPerPool: config.maxBackendsPerPool,
+		netns: currentNetns(),
 	});
 }
 

@@ -2,6 +2,7 @@
 // The pinned row that says what a set of maps was made with. Its format word is stored last when it is made: maps
 // without it were never finished, and nothing runs on them.
 import { randomBytes } from 'node:crypto';
+import { statSync } from 'node:fs';
 import { XdpilotError } from '../errors.ts';
 import { decodeMeta, encodeMeta, LAYOUT_HASH, LB_CONFIG_OFFSET, META_OFFSET, META_SIZE, type Meta } from './abi.gen.ts';
 import type { DatapathLimits } from './datapath.ts';
@@ -16,6 +17,11 @@ export type MetaContent = Omit<Meta, 'format' | 'layoutHash'>;
 export function drawFlowKey(): bigint[] {
 	const bytes = randomBytes(8 * KEY_WORDS);
 	return Array.from({ length: KEY_WORDS }, (_, i) => bytes.readBigUInt64LE(8 * i));
+}
+
+/** Inode of this process' network namespace. */
+export function currentNetns(): bigint {
+	return statSync('/proc/self/ns/net', { bigint: true }).ino;
 }
 
 export class MetaRow {
@@ -46,6 +52,15 @@ export class MetaRow {
 		bytes.set(hashes.objectHash, META_OFFSET.objectHash);
 		bytes.set(hashes.optionsHash, META_OFFSET.optionsHash);
 	}
+}
+
+/** @throws XdpilotError E_DATAPATH when these maps serve an interface of the same number elsewhere */
+export function checkNetns(meta: Meta): void {
+	if (meta.netns === currentNetns()) return;
+	throw new XdpilotError('E_DATAPATH', 'what is pinned serves an interface of the same number in another network namespace', {
+		unaffected: 'it goes on forwarding, untouched',
+		hint: 'give this instance a datapath.pin_path of its own',
+	});
 }
 
 /** @throws XdpilotError E_ABI_MISMATCH when these maps are of another build, or their rings of another size */

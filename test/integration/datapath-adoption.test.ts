@@ -190,6 +190,17 @@ test('pinned maps of another layout are refused, with nothing touched', { skip }
 	assert.deepEqual(fingerprint(), before);
 });
 
+test('pins of an interface of the same number in another network namespace are refused, untouched', { skip }, async () => {
+	const first = await open();
+	await first.close();
+	scribble('meta', (memory) => {
+		new BigUint64Array(memory, META_OFFSET.netns, 1)[0] = 1n;
+	});
+	const before = fingerprint();
+	await assert.rejects(open(), hasCode('E_DATAPATH', 'another network namespace'));
+	assert.deepEqual(fingerprint(), before);
+});
+
 test('an object of another build is refused before anything is opened', { skip }, async () => {
 	const first = await open();
 	await first.close();

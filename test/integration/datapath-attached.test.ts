@@ -5,9 +5,11 @@ import { mkdirSync, readdirSync, rmdirSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { type AttachOptions, detach } from '../../src/datapath/adopt.ts';
+import { attach } from '../../src/datapath/attach.ts';
 import { openDatapath } from '../../src/datapath/open.ts';
+import { systemEnv } from '../../src/env.ts';
 import { isXdpilotError } from '../../src/errors.ts';
-import { clientFlow, datapathContract } from '../support/datapath-contract.ts';
+import { clientFlow, datapathContract, forwarding } from '../support/datapath-contract.ts';
 import { sendThrough, smallOptions, surroundings } from '../support/datapath-subject.ts';
 import { whyNoBpf } from '../support/privileged.ts';
 import { enterVeth, type Veth, whyNoNamespace } from '../support/veth.ts';
@@ -50,31 +52,49 @@ for (const mode of ['native', 'generic'] as const) {
 	);
 }
 
-test('an interface with another program is refused by the number of that program, which stays', { skip }, async () => {
-	const { native } = surroundings();
-	const object = native.BpfObject.open(fileURLToPath(new URL('../../build/bpf/pass.bpf.o', import.meta.url)));
-	object.setAutoload('xdp_pass_frags', false);
-	object.load();
-	const program = object.program('xdp_pass');
-	const link = native.BpfLink.attachXdp(program, veth.balancer.ifindex, 0);
-	try {
-		await assert.rejects(openDatapath(surroundings(), smallOptions(), target()), hasCode('E_ATTACH', `program ${program.info().id}`));
-		assert.equal(link.info().ifindex, veth.balancer.ifindex);
-		assert.deepEqual(
-			readdirSync('/sys/fs/bpf').filter((n) => n.includes(`xdpt-attached-${process.pid}`)),
-			[],
-		);
-	} finally {
-		link.close();
-		program.close();
-		object.close();
-	}
-});
+for (const mode of ['native', 'generic', 'auto'] as const) {
+	test(`an interface with another program is refused in mode ${mode} by the number of that program, which stays`, { skip }, async () => {
+		const { native } = surroundings();
+		const object = native.BpfObject.open(fileURLToPath(new URL('../../build/bpf/pass.bpf.o', import.meta.url)));
+		object.setAutoload('xdp_pass_frags', false);
+		object.load();
+		const program = object.program('xdp_pass');
+		const { link } = await attach(native, systemEnv, veth.balancer, 'generic', () => program);
+		try {
+			const { id } = program.info();
+			await assert.rejects(openDatapath(surroundings(), smallOptions(), target(mode)), hasCode('E_ATTACH', `program ${id}`));
+			assert.equal(link.info().ifindex, veth.balancer.ifindex);
+			assert.throws(() => readdirSync(pinPath), /ENOENT/);
+		} finally {
+			link.close();
+			program.close();
+			object.close();
+		}
+	});
+}
 
 test('an interface that does not exist is refused, and leaves no pins', { skip }, async () => {
 	const nowhere = { on: { name: 'nowhere0', ifindex: 4_000_000 }, mode: 'auto', pinPath } as const;
 	await assert.rejects(openDatapath(surroundings(), smallOptions(), nowhere), hasCode('E_ATTACH'));
 	assert.throws(() => readdirSync(`${pinPath}/4000000`));
+});
+
+test('a large MTU gets the program for several buffers, and keeps it when options change', { skip }, async () => {
+	veth.setMtu(9000);
+	try {
+		const first = await openDatapath(surroundings(), smallOptions(), target('native'));
+		assert.equal(first.instance.program.info().name, 'lb_frags');
+		await forwarding(first, 2);
+		await first.close();
+		const second = await openDatapath(surroundings(), smallOptions({}, { maxFrame: 9014 }), target('native'));
+		assert.equal(second.info.adopted, true);
+		assert.equal(second.instance.program.info().name, 'lb_frags');
+		assert.equal(sendThrough(second, clientFlow(1)), second.explain(clientFlow(1)).backend?.address);
+		await second.close();
+	} finally {
+		detach(surroundings().native, pinPath, veth.balancer.ifindex);
+		veth.setMtu(1500);
+	}
 });
 
 test('a second daemon on the same interface is refused, and the first goes on', { skip }, async () => {

@@ -12,6 +12,8 @@ export interface Veth {
 	readonly balancer: Interface;
 	/** Another interface that nothing attaches to. */
 	readonly router: Interface;
+	/** Of both ends, in bytes. */
+	setMtu(mtu: number): void;
 	remove(): void;
 }
 
@@ -49,6 +51,9 @@ export function enterVeth(native: NativeAddon, name: string): Veth {
 		namespace,
 		balancer: { name: 'lb0', ifindex: ifindexOf('lb0') },
 		router: { name: 'rt0', ifindex: ifindexOf('rt0') },
+		setMtu: (mtu) => {
+			for (const device of ['lb0', 'rt0']) inside('link', 'set', device, 'mtu', String(mtu));
+		},
 		remove,
 	};
 }
