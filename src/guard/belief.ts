@@ -21,6 +21,8 @@ export interface Member {
 	readonly leaving: DepartureKind | null;
 	/** Set while the guard keeps it although the registry lists it no more. */
 	readonly kept: DepartureKind | null;
+	/** Leaving without proof, though it served: it comes back if nothing else is left. */
+	readonly isRecallable: boolean;
 	/** Came during the present hold: does not make up for what is held. */
 	readonly isNewcomer: boolean;
 	/** Env.now() at which a draining member goes down, or a leaving one is removed. */
@@ -61,6 +63,7 @@ export function adoptedBelief(backends: Iterable<Backend>): Belief {
 			local: b.local,
 			instance: null,
 			reason: null,
+			isRecallable: false,
 			isNewcomer: false,
 			leaving: null,
 			kept: null,

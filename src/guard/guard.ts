@@ -51,15 +51,17 @@ export function judge(q: Question): Judgement {
 		// One that may not be a backend any more goes at once: it must get no packet, not even of an old flow.
 		(m) => !view.admitted.instances.has(m.address) && q.admission.addressRefusal(q.pool, m.address, m.local) === undefined,
 	);
-	const kinds = new Map(unlisted.map((m) => [m, m.leaving ?? departureKind(q, view, m)] as const));
-	const suspects = unlisted.filter((m) => m.leaving === null && isServing(m) && !PROVEN.includes(kinds.get(m) ?? 'missing'));
-	const { hold, believed } = weigh(q, view, suspects, kinds);
+	const kinds = new Map(unlisted.map((m) => [m, departureKind(q, view, m)] as const));
+	const isUnproven = (m: Member) => !PROVEN.includes(kinds.get(m) ?? 'missing');
+	const going = view.serving.length > 0 ? [] : unlisted.filter((m) => m.isRecallable && m.state === 'draining' && isUnproven(m));
+	const suspects = [...unlisted.filter((m) => m.leaving === null && isServing(m) && isUnproven(m)), ...going];
+	const { hold, believed, isOver } = weigh(q, view, suspects, going.length, kinds);
 	const kept = new Set(hold === null ? [] : suspects);
 
 	const members = new Map<Address, Member>();
 	for (const instance of view.admitted.instances.values()) members.set(instance.address, listed(q, instance, hold !== null));
 	for (const [m, kind] of kinds) {
-		const next = kept.has(m) ? { ...m, kept: kind } : leave(q, m, kind);
+		const next = kept.has(m) ? keep(m, kind) : leave(q, m, kind, isUnproven(m) && !isOver);
 		if (next !== null) members.set(m.address, next);
 	}
 	const rejected = [...view.admitted.rejected, ...q.snapshot.rejected];
@@ -96,7 +98,13 @@ function ofMembers(view: View, members: ReadonlyMap<Address, Member>): Map<strin
 	return new Map([...view.departures].filter(([id]) => unlisted.has(id)));
 }
 
+/** A proof may come late; what is known of one that is leaving is not forgotten for lack of it. */
 function departureKind(q: Question, view: View, m: Member): DepartureKind {
+	const kind = toldKind(q, view, m);
+	return m.leaving === null || PROVEN.includes(kind) ? kind : m.leaving;
+}
+
+function toldKind(q: Question, view: View, m: Member): DepartureKind {
 	if (q.otherService && view.serving.length > 0) return 'other-service';
 	const unproven = q.snapshot.instances.length === 0 ? 'blank' : 'missing';
 	if (m.instance === null) return unproven;
@@ -107,25 +115,31 @@ function departureKind(q: Question, view: View, m: Member): DepartureKind {
 
 /**
  * Whether the suspects may go. They are weighed against what served before and still does, not against what came in
- * their place. Removals that were believed lately count again, less what has joined since: a slow leak is held like a
+ * their place. `going` of them are on their way out already and count again only because nothing else would be left.
+ * Removals that were believed lately count again, less what has joined since: a slow leak is held like a
  * sudden one, a rolling deployment is not.
  */
-function weigh(q: Question, view: View, suspects: readonly Member[], kinds: ReadonlyMap<Member, DepartureKind>) {
+function weigh(q: Question, view: View, suspects: readonly Member[], going: number, kinds: ReadonlyMap<Member, DepartureKind>) {
 	const since = q.belief.hold?.since ?? q.now;
 	const before = view.serving.flatMap((i) => q.belief.members.get(i.address) ?? []).filter(isServing);
 	const joined = view.serving.length - before.length;
 	const left = before.filter((m) => !m.isNewcomer).length;
-	const lately = q.belief.believed.filter((at) => q.now - at < q.policy.holdMs).slice(joined);
+	const lately = q.belief.believed.filter((at) => q.now - at < q.policy.holdMs).slice(joined + going);
 	const removed = suspects.length + lately.length;
 	const of = left + removed;
 	const isPanic = suspects.length > 0 && (view.serving.length === 0 || left < q.policy.panicThreshold * of);
-	if (!isPanic) return { hold: null, believed: [...lately, ...suspects.map(() => q.now)] };
+	if (!isPanic) return { hold: null, believed: [...lately, ...suspects.map(() => q.now)], isOver: false };
 	const until = since + q.policy.holdMs;
-	if (q.now >= until && q.sourceUp) return { hold: null, believed: [] };
+	if (q.now >= until && q.sourceUp) return { hold: null, believed: [], isOver: true };
 	const how = [...new Set(suspects.map((m) => kinds.get(m) ?? 'missing'))].sort().join(', ');
 	const reason = `${removed} of ${of} serving backends are gone from ${q.snapshot.source} without proof that they were removed or failed (${how})`;
 	const hold: Hold = { since, until, removed, of, reason };
-	return { hold, believed: lately };
+	return { hold, believed: lately, isOver: false };
+}
+
+/** A suspect of a hold stays as it was; one that was believed to be gone and would leave nothing behind comes back. */
+function keep(m: Member, kind: DepartureKind): Member {
+	return { ...m, state: 'active', leaving: null, kept: kind, isRecallable: false, until: null };
 }
 
 /** A member that the registry lists. */
@@ -133,7 +147,7 @@ function listed(q: Question, instance: Instance, isHeld: boolean): Member {
 	const was = q.belief.members.get(instance.address);
 	const { address, weight, local, id, reason } = instance;
 	const wanted = instance.state === 'active' && weight === 0 ? 'draining' : instance.state;
-	const base = { address, weight, local, instance: id, reason, leaving: null, kept: null, isNewcomer: false };
+	const base = { address, weight, local, instance: id, reason, leaving: null, kept: null, isRecallable: false, isNewcomer: false };
 	if (wanted === 'active') {
 		const isNewcomer = isHeld && (was === undefined || !isServing(was) || was.isNewcomer);
 		return { ...base, state: wanted, isNewcomer, until: null };
@@ -146,11 +160,12 @@ function listed(q: Question, instance: Instance, isHeld: boolean): Member {
 }
 
 /** An unlisted member on its way out; null when it can go. Dead ones stay listed as down for as long as others drain, so that a flapping one keeps its id. */
-function leave(q: Question, m: Member, kind: DepartureKind): Member | null {
+function leave(q: Question, m: Member, kind: DepartureKind, isDoubtful: boolean): Member | null {
 	const until = m.leaving === null ? drainEnd(q, m) : (m.until ?? q.now);
 	if (until <= q.now) return null;
 	const state = DEAD.includes(kind) || m.state === 'down' ? 'down' : 'draining';
-	return { ...m, state, leaving: kind, kept: null, until };
+	const isRecallable = isDoubtful && (m.leaving === null ? isServing(m) : m.isRecallable);
+	return { ...m, state, leaving: kind, kept: null, isRecallable, until };
 }
 
 function drainEnd(q: Question, was: Member | undefined): number {

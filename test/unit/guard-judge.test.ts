@@ -156,6 +156,20 @@ test('a hold does not run out on the word of a source that is away', () => {
 	assert.equal(ask(late.belief, snapshot([1]), { now: POLICY.holdMs + 6000 }).belief.hold, null);
 });
 
+test('what was believed to be gone without proof comes back when nothing else is left', () => {
+	const leaving = ask(believing(3), snapshot([1, 2])).belief;
+	assert.equal(stateOf(leaving, 3), 'draining');
+	const failing = [instance(1, { state: 'down', reason: 'check-failed' })];
+	const { belief } = ask(leaving, snapshot(failing, { absences: gone('deregistered', 2) }), { now: 1000 });
+	assert.equal(stateOf(belief, 3), 'active');
+	assert.equal(stateOf(belief, 2), 'draining');
+	assert.equal(belief.hold?.removed, 1);
+	assert.equal(belief.hold?.of, 1);
+	const over = ask(belief, snapshot(failing), { now: 1000 + POLICY.holdMs });
+	assert.equal(over.belief.hold, null);
+	assert.equal(stateOf(over.belief, 3), 'draining');
+});
+
 test('a slow leak is held like a sudden loss', () => {
 	let belief = believing(10);
 	let left = numbers(10);
