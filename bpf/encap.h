@@ -8,23 +8,13 @@
 #ifndef ENCAP_H
 #define ENCAP_H
 
+#include "backend.h"
 #include "csum.h"
 #include "packet.h"
 #include "stats.h"
 #include "vip.h"
 
 #define OUTER_TTL 64
-#define LINK_MAC_MASK 0xffffffffffffull
-#define LINK_FLAGS(link) ((__u8)((link) >> 48))
-#define LINK_STATE(link) ((__u8)((link) >> 56))
-
-/* A backend, and how it was found. */
-struct choice {
-	struct backend *backend;
-	__u64 link;
-	__u32 id;
-	bool from_ring;
-};
 
 /* What of the packet is needed when its head has moved. */
 struct outer {

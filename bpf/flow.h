@@ -10,6 +10,7 @@
 #include "config.h"
 #include "maps.h"
 #include "packet.h"
+#include "stats.h"
 
 #define FLOW_TIME_MASK ((1u << FLOW_TIME_BITS) - 1)
 #define FLOW_BACKEND_MASK ((1u << FLOW_BACKEND_BITS) - 1)

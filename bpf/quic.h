@@ -6,6 +6,7 @@
 #ifndef QUIC_H
 #define QUIC_H
 
+#include "backend.h"
 #include "flow.h"
 #include "packet.h"
 #include "stats.h"
@@ -145,7 +146,7 @@ __noinline int quic(struct xdp_md *ctx, struct quic_route *r)
 	}
 	r->backend = *backend;
 	b = bpf_map_lookup_elem(&backends, &r->backend);
-	if (!b || !(READ_ONCE(b->link) >> 56))
+	if (!b || !LINK_STATE(READ_ONCE(b->link)))
 		return drop(DROP_QUIC_BACKEND, bpf_xdp_get_buff_len(ctx));
 	quic_remember(r);
 	count(CNT_QUIC_ROUTED);
