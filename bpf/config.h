@@ -1,14 +1,46 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The options of the program, set by the control plane before load (see struct lb_config for their meaning).
- * `volatile` keeps the compiler from folding the defaults, `const` lets the verifier fold the real values.
+ * The options of the program, set by the control plane before load. `volatile` keeps the compiler from folding the
+ * defaults, `const` lets the verifier fold the real values: branches that are off vanish. The rules of lb_abi.h hold.
  */
 #ifndef CONFIG_H
 #define CONFIG_H
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include "counters_abi.h"
 #include "lb_abi.h"
+
+enum too_big_mode {
+	TOO_BIG_DROP = 0,
+	TOO_BIG_ICMP = 1,
+};
+
+struct lb_config {
+	__u64 flow_key[24]; /* random, drawn when the flow table is created; they never leave the host */
+	__u32 ring_size; /* prime; 65537 has a faster modulus */
+	__u32 max_backends_per_pool;
+	__u32 max_vips; /* vip_counters has cpus times this */
+	__u32 max_backends; /* backend_counters has cpus times this */
+	__u32 vip_bits; /* log2 of the buckets of one vip table; vips4 and vips6 hold two each. 1..20 */
+	__u32 flow_buckets; /* of one flow table */
+	__u32 flow_per_cpu; /* 0: one flow table for all CPUs; 1: flows holds cpus times flow_buckets */
+	__u32 hash_seed; /* of the flow hash; Katran's is 512 * ring_size */
+	__u32 hash_seed6; /* of the IPv6 address hash; Katran's is 512 */
+	__u32 max_frame; /* bytes, with Ethernet header */
+	__u32 too_big; /* enum too_big_mode */
+	__u32 clock_shift; /* time unit of the flow table: 1 << clock_shift jiffies; about 64 ms */
+	__u32 udp_idle; /* such units until a UDP flow is forgotten */
+	__u32 hz;
+	__u32 new_flow_limit; /* new flows remembered each second and CPU; 0 = all */
+	__u32 server_ids; /* 1: map server_ids is filled; connection ids of QUIC vips are looked up */
+	__be32 gue_source4;
+	__be32 gue_source6[4];
+	__be16 gue_port;
+	__u16 pad[5];
+};
+
+_Static_assert(sizeof(struct lb_config) == 288, "no hidden padding");
 
 /* The defaults fit the max_entries of maps.h; flow_key is always replaced. */
 const volatile struct lb_config config = {

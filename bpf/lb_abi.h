@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Layouts shared by the XDP programs and the control plane. src/datapath/abi.gen.ts is generated from the
- * object's BTF; nothing is mirrored by hand. Only fixed-width types, no bitfields, explicit padding.
+ * Layouts shared by the XDP programs and the control plane: tables here, counters in counters_abi.h, options in
+ * config.h. src/datapath/abi.gen.ts is generated from the object's BTF; nothing is mirrored by hand. Only fixed-width types, no bitfields, explicit padding.
  * __be types are in network byte order, everything else is little-endian host order.
  */
 #ifndef LB_ABI_H
@@ -164,89 +164,6 @@ struct ring_head {
 	__u32 n;
 };
 
-/* One line per vip and CPU, at [cpu * max_vips + vip]. */
-struct vip_counter {
-	__u64 packets;
-	__u64 bytes; /* length field of the IP header, as Katran counts */
-	__u64 frame_bytes; /* length of the frames as received */
-	__u64 ring; /* packets that took the ring */
-	__u64 ring_syn; /* of these, TCP SYN */
-	__u64 id_new; /* QUIC initial packets: new connections of a vip routed by connection id */
-	__u64 id_moved; /* packets whose connection id named another backend than the flow table */
-	__u64 pad;
-};
-
-/* At [cpu * max_backends + id]. */
-struct backend_counter {
-	__u64 packets;
-	__u64 bytes;
-};
-
-/* What happened to packets, other than being sent to a backend (see vip_counter) or dropped (see lb_drop). */
-enum lb_counter {
-	CNT_PASS, /* frames left to the host's own stack */
-	CNT_PASS_BYTES,
-	CNT_DROP_BYTES, /* of all reasons together */
-	CNT_LOCAL, /* of CNT_PASS: for a vip, to a backend on this host */
-	CNT_ECHO_REPLY, /* ICMP echo answered for a vip */
-	CNT_TOO_BIG_IPV4, /* "too big" generated */
-	CNT_TOO_BIG_IPV6,
-	CNT_REPLY_BYTES, /* received bytes of the frames answered with an echo reply or "too big" */
-	CNT_FLOW_BACKEND_GONE, /* flow-table hits on a backend that is down or gone: rehashed */
-	CNT_FLOW_IDLE, /* flow-table hits on UDP flows idle for too long: rehashed */
-	CNT_NEW_FLOW_LIMITED, /* packets not remembered because of the new-flow limit */
-	CNT_ICMP_PTB_IPV4, /* "fragmentation needed" for flows of a vip */
-	CNT_ICMP_PTB_IPV4_SMALL, /* of these, with an MTU below 1280 */
-	CNT_ICMP_PTB_IPV6,
-	CNT_ICMP_PTB_IPV6_SMALL,
-	CNT_QUIC_ICMP, /* ICMP errors for QUIC vips */
-	CNT_QUIC_ICMP_IGNORABLE, /* of these, codes that say nothing about the path */
-	CNT_QUIC_RING, /* QUIC packets routed without a connection id */
-	CNT_QUIC_INITIAL,
-	CNT_QUIC_ID_V1,
-	CNT_QUIC_ID_V2,
-	CNT_QUIC_ID_V3,
-	CNT_QUIC_ID_UNKNOWN, /* connection ids that no server id belongs to */
-	CNT_QUIC_ID_UNKNOWN_LAST, /* the last of them: a sample, not a count */
-	CNT_QUIC_ROUTED, /* routed by connection id */
-	CNT_QUIC_FLOW_SAME, /* the flow table agreed with the connection id, */
-	CNT_QUIC_FLOW_MOVED, /* disagreed and was overwritten, */
-	CNT_QUIC_FLOW_NEW, /* or did not know the flow */
-	CNT_MAX,
-};
-
-/* Why a frame was dropped: every drop has one reason. */
-enum lb_drop {
-	DROP_TRUNCATED, /* shorter than an Ethernet header, or than the headers a packet for a vip needs */
-	DROP_IP_OPTIONS, /* IPv4 options, for a vip */
-	DROP_FRAGMENT, /* for a vip */
-	DROP_TOO_BIG, /* longer than max_frame, for a vip */
-	DROP_ICMP_QUOTE, /* an ICMP error for a vip whose quoted packet can't be read */
-	DROP_POOL_EMPTY, /* the vip's pool has no ring or no backends */
-	DROP_RING_INVALID, /* a ring that names a rank or a backend out of range */
-	DROP_BACKEND_FREE, /* the ring names a backend that does not exist */
-	DROP_BACKEND_SELF, /* the backend is this host: encapsulating would loop */
-	DROP_BACKEND_FAMILY, /* an IPv6 vip with an IPv4 backend */
-	DROP_QUIC_BACKEND, /* the connection id names a backend that does not exist */
-	DROP_HEADROOM_IPV4, /* no room for the outer header */
-	DROP_HEADROOM_IPV6,
-	DROP_REPLY_HEADROOM, /* no room for the header of "too big" */
-	DROP_INTERNAL, /* a map that is smaller than the program was told */
-	DROP_MAX,
-};
-
-#define LB_COUNTERS 48
-#define LB_DROPS 32
-
-/* One value per CPU of map `counters`. */
-struct cpu_counters {
-	__u64 count[LB_COUNTERS]; /* by enum lb_counter */
-	__u64 drop[LB_DROPS]; /* by enum lb_drop */
-	__u64 limit_second; /* new-flow limit: jiffies / hz of the current second */
-	__u64 limit_count; /* and the new flows in it */
-	__u64 pad[14];
-};
-
 #define META_FORMAT 1
 
 /* The one value of map `meta`: what an adopting control plane compares. Never read by packets. */
@@ -287,46 +204,12 @@ struct pool_row {
 	__u64 pad[6];
 };
 
-enum too_big_mode {
-	TOO_BIG_DROP = 0,
-	TOO_BIG_ICMP = 1,
-};
-
-/* Set before load, constant to the verifier: branches that are off vanish. The one variable of .rodata that matters. */
-struct lb_config {
-	__u64 flow_key[24]; /* random, drawn when the flow table is created; they never leave the host */
-	__u32 ring_size; /* prime; 65537 has a faster modulus */
-	__u32 max_backends_per_pool;
-	__u32 max_vips; /* vip_counters has cpus times this */
-	__u32 max_backends; /* backend_counters has cpus times this */
-	__u32 vip_bits; /* log2 of the buckets of one vip table; vips4 and vips6 hold two each. 1..20 */
-	__u32 flow_buckets; /* of one flow table */
-	__u32 flow_per_cpu; /* 0: one flow table for all CPUs; 1: flows holds cpus times flow_buckets */
-	__u32 hash_seed; /* of the flow hash; Katran's is 512 * ring_size */
-	__u32 hash_seed6; /* of the IPv6 address hash; Katran's is 512 */
-	__u32 max_frame; /* bytes, with Ethernet header */
-	__u32 too_big; /* enum too_big_mode */
-	__u32 clock_shift; /* time unit of the flow table: 1 << clock_shift jiffies; about 64 ms */
-	__u32 udp_idle; /* such units until a UDP flow is forgotten */
-	__u32 hz;
-	__u32 new_flow_limit; /* new flows remembered each second and CPU; 0 = all */
-	__u32 server_ids; /* 1: map server_ids is filled; connection ids of QUIC vips are looked up */
-	__be32 gue_source4;
-	__be32 gue_source6[4];
-	__be16 gue_port;
-	__u16 pad[5];
-};
-
 _Static_assert(sizeof(struct vip4_bucket) == 64, "one cache line");
 _Static_assert(sizeof(struct vip6_bucket) == 64, "one cache line");
 _Static_assert(sizeof(struct control) % 64 == 0, "whole cache lines");
 _Static_assert(sizeof(struct backend) == 64, "one cache line");
 _Static_assert(sizeof(struct flow_bucket) == 128, "two adjacent cache lines");
-_Static_assert(sizeof(struct vip_counter) == 64, "one cache line");
-_Static_assert(sizeof(struct cpu_counters) % 64 == 0, "CPUs share no line");
 _Static_assert(sizeof(struct meta) == 320, "no hidden padding");
 _Static_assert(sizeof(struct pool_row) == 256, "no hidden padding");
-_Static_assert(sizeof(struct lb_config) == 288, "no hidden padding");
-_Static_assert(CNT_MAX <= LB_COUNTERS && DROP_MAX <= LB_DROPS, "the arrays hold every name");
 
 #endif /* LB_ABI_H */

@@ -10,6 +10,7 @@
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include "counters_abi.h"
 #include "lb_abi.h"
 
 /* Which vip table is live, and the tables' seeds. Written by the control plane: one word flips the table. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Generates src/datapath/abi.gen.ts from the BTF of build/bpf/lb.bpf.o: sizes, offsets, codecs, enums and maps.
-// bpf/lb_abi.h stays the only place where a layout is written; CI regenerates and compares.
+// bpf/lb_abi.h, counters_abi.h and config.h stay the only places where a layout is written; CI regenerates and compares.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
