@@ -98,19 +98,14 @@ function ofMembers(view: View, members: ReadonlyMap<Address, Member>): Map<strin
 	return new Map([...view.departures].filter(([id]) => unlisted.has(id)));
 }
 
-/** A proof may come late; what is known of one that is leaving is not forgotten for lack of it. */
+/** What is told counts, however late; without it, what was thought of this member before stands. */
 function departureKind(q: Question, view: View, m: Member): DepartureKind {
-	const kind = toldKind(q, view, m);
-	return m.leaving === null || PROVEN.includes(kind) ? kind : m.leaving;
-}
-
-function toldKind(q: Question, view: View, m: Member): DepartureKind {
 	if (q.otherService && view.serving.length > 0) return 'other-service';
-	const unproven = q.snapshot.instances.length === 0 ? 'blank' : 'missing';
-	if (m.instance === null) return unproven;
-	if (view.listedIds.has(m.instance)) return 'replaced';
-	if (view.rejectedIds.has(m.instance)) return 'rejected';
-	return view.departures.get(m.instance) ?? unproven;
+	const id = m.instance;
+	if (id !== null && view.listedIds.has(id)) return 'replaced';
+	if (id !== null && view.rejectedIds.has(id)) return 'rejected';
+	const told = id === null ? undefined : view.departures.get(id);
+	return told ?? m.leaving ?? m.kept ?? (q.snapshot.instances.length === 0 ? 'blank' : 'missing');
 }
 
 /**

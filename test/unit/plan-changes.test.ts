@@ -151,6 +151,8 @@ test('a pool whose source has not answered is left exactly as it is', () => {
 	const before = desiredOf([poolOf('web', [backend(1), backend(2)])], [vipOf(1, 'web')]);
 	const unknown = desiredOf([], [vipOf(1, 'web')], { unanswered: new Set(['web']) });
 	assert.deepEqual(planChanges(unknown, asActual(before)), []);
+	const withoutVip = desiredOf([], [], { unanswered: new Set(['web']) });
+	assert.deepEqual(lines(planChanges(withoutVip, asActual(before))), ['vip 203.0.113.1:443/tcp: stop serving it']);
 });
 
 test('a pool that left the configuration goes when no vip names it any more, after its vips', () => {
