@@ -188,6 +188,11 @@ export class FakeDatapath implements dp.Datapath {
 
 	explain(flow: dp.Flow): dp.FlowVerdict {
 		this.#assertOpen();
+		return this.#verdict(flow);
+	}
+
+	/** `isNew`: the packet begins a flow, so that the flow table is not asked. */
+	#verdict(flow: dp.Flow, isNew = false): dp.FlowVerdict {
 		const vip = findVip(this.#vips.values(), flow);
 		const none = {
 			vip: null,
@@ -205,7 +210,7 @@ export class FakeDatapath implements dp.Datapath {
 		const slot = flowSlot(flowKey(vip, flow).hash, this.limits.ringSize, KATRAN_SEEDS);
 		const fromRing = pool?.ring?.spec.members[pool.ring.slots[slot] ?? 0]?.address;
 		const inRing = fromRing === undefined ? undefined : pool?.backends.get(fromRing);
-		const entry = this.#entry(vip, flow);
+		const entry = isNew ? undefined : this.#entry(vip, flow);
 		const chosen = entry?.usable ? this.#backends.get(entry.id) : inRing;
 		return {
 			vip: vipKey(vip),
@@ -213,7 +218,7 @@ export class FakeDatapath implements dp.Datapath {
 			via: entry?.usable ? 'flow-table' : inRing ? 'ring' : 'none',
 			backend: chosen ? { address: chosen.address, state: chosen.state } : null,
 			entry: entry ? { address: entry.address, ageSeconds: entry.ageSeconds, established: entry.established, usable: entry.usable } : null,
-			slot: pool?.ring ? slot : null,
+			slot: pool?.ring?.slots.length ? slot : null,
 			ringBackend: fromRing ?? null,
 			generation: pool?.ring ? pool.generation : null,
 			drop: chosen ? null : 'pool_empty',
@@ -227,8 +232,7 @@ export class FakeDatapath implements dp.Datapath {
 			this.#global.set('pass', (this.#global.get('pass') ?? 0n) + 1n);
 			return 'pass';
 		}
-		if (packet.syn) this.#flows.delete(flowName(vip, flow));
-		const verdict = this.explain(flow);
+		const verdict = this.#verdict(flow, packet.syn);
 		const backend = verdict.backend && this.#pools.get(verdict.pool ?? '')?.backends.get(verdict.backend.address);
 		this.#count(vip, packet.bytes ?? 40, verdict.via !== 'flow-table');
 		if (!backend) {
