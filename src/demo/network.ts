@@ -89,21 +89,25 @@ export class DemoNetwork {
 
 	/** Backends, registry entries, daemon and client; resolves when the daemon has all backends. */
 	async start(): Promise<StatusReport> {
-		const [load, ...backends] = await Promise.all([
+		const [load, status] = await Promise.all([
 			LoadProcess.start(this.#env, this.topology),
-			...this.topology.backends.map((node) => this.#startBackend(node)),
+			// It waits for its registry as any daemon does at boot.
+			this.daemon.start((s) => backendsInRings(s) === BACKENDS * 2),
+			...this.topology.backends.map((node) => this.#startMember(node)),
 		]);
 		this.#load = load;
-		this.backends.push(...backends);
-		await Promise.all(backends.map((b) => this.registry.join(b)));
-		return this.daemon.start((s) => backendsInRings(s) === backends.length * 2);
+		return status;
 	}
 
 	/** One more backend, serving but not in the registry yet. */
-	async addBackend(): Promise<BackendProcess> {
-		const backend = await this.#startBackend(await this.topology.addBackend());
+	async prepareBackend(): Promise<BackendProcess> {
+		return this.#startBackend(await this.topology.addBackend());
+	}
+
+	/** Puts a prepared backend into the registry. Resolves with the time at which the registry had it. */
+	join(backend: BackendProcess): Promise<number> {
 		this.backends.push(backend);
-		return backend;
+		return this.registry.join(backend);
 	}
 
 	/**
@@ -141,6 +145,13 @@ export class DemoNetwork {
 	async remove(): Promise<void> {
 		await this.topology.remove();
 		rmSync(this.folder, { recursive: true, force: true });
+	}
+
+	async #startMember(node: TopologyNode): Promise<void> {
+		const backend = await this.#startBackend(node);
+		this.backends.push(backend);
+		this.backends.sort((a, b) => a.name.localeCompare(b.name));
+		await this.registry.join(backend);
 	}
 
 	async #startBackend(node: TopologyNode): Promise<BackendProcess> {
