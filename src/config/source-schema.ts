@@ -72,6 +72,9 @@ const consul = z.strictObject({
 	token_file: pathText('File that holds the ACL token.').optional(),
 	tls: tls.optional(),
 	datacenter: label(253, "Datacenter to ask for. Default: the agent's own.").optional(),
+	stale: z.boolean().default(false).meta({
+		description: 'Any server may answer, not only the leader, as long as it has heard from the leader within 10 s.',
+	}),
 	wait: duration('1s', '10m', 'How long one blocking query may wait for a change.').prefault('30s'),
 });
 

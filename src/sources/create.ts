@@ -22,8 +22,8 @@ export function createSource(name: string, config: SourceConfig, env: Env, logge
 			return new EtcdSource({ name, endpoints, prefix, layout, username, passwordFile, tls, env, logger });
 		}
 		case 'consul': {
-			const { address, token_file: tokenFile, tls, datacenter, wait } = config;
-			return new ConsulSource({ name, address, tokenFile, tls, datacenter, env, logger, tuning: { waitMs: wait } });
+			const { address, token_file: tokenFile, tls, datacenter, wait, stale: isStale } = config;
+			return new ConsulSource({ name, address, tokenFile, tls, datacenter, isStale, env, logger, tuning: { waitMs: wait } });
 		}
 	}
 }

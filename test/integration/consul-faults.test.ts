@@ -143,6 +143,27 @@ consulTest(
 	{ withAcl: true },
 );
 
+consulTest('a token that is replaced in its file is used within a round, without an error in between', async (h) => {
+	const folder = mkdtempSync(join(tmpdir(), `xdpilot-test-consul-${process.pid}-`));
+	try {
+		const tokenFile = join(folder, 'token');
+		writeFileSync(tokenFile, 'old-token');
+		const seen: unknown[] = [];
+		h.proxy.takeOver = (request) => {
+			seen.push(request.headers['x-consul-token']);
+			return false;
+		};
+		const { log, source } = h.watch({ tokenFile, tuning: { waitMs: 200, resyncMs: 300 } });
+		await log.seen('the first snapshot', () => true);
+		writeFileSync(tokenFile, 'new-token\n');
+		await until('the new token is sent', () => seen.at(-1) === 'new-token');
+		assert.deepEqual([...new Set(seen)], ['old-token', 'new-token']);
+		assert.equal(source.status().state, 'up');
+	} finally {
+		rmSync(folder, { recursive: true, force: true });
+	}
+});
+
 consulTest('what ACLs are said to filter is not evidence', async (h) => {
 	await h.registerWeb(2);
 	const { log } = h.watch();

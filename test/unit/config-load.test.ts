@@ -93,6 +93,7 @@ allowed_backends: any
 		address: { kind: 'tcp', secure: true, host: 'fd00::1', port: 8501 },
 		token_file: '/etc/xdpilot/t/token',
 		tls: { ca: '/etc/xdpilot/ca.pem', cert: '/abs/c.pem', key: '/etc/xdpilot/k.pem' },
+		stale: false,
 		wait: 30_000,
 	});
 	assert.equal((sources.get('e') as { password_file: string }).password_file, '/etc/pw');

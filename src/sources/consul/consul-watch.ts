@@ -17,7 +17,7 @@ export interface ConsulTuning {
 	/** Milliseconds that one blocking query waits for a change. */
 	readonly waitMs: number;
 	readonly pace: PaceLimits;
-	/** Milliseconds between queries without an index. */
+	/** Milliseconds that one session lasts: the next one reads secrets again and begins without an index. */
 	readonly resyncMs: number;
 	/** Milliseconds between queries of a watch that may not block. */
 	readonly pollMs: number;
@@ -69,12 +69,14 @@ class ConsulFollower {
 	/** Went when the history changed, and have not come back. */
 	#lost = new Set<string>();
 	#needsLeader = false;
+	/** A session has ended as it should, and the next one has not been answered yet. */
+	#isNewRound = false;
 
 	constructor(opts: ConsulWatchOptions) {
 		this.#opts = opts;
 	}
 
-	/** Queries until the signal aborts or something fails. */
+	/** Queries until the signal aborts, the session has lasted long enough (returns), or something fails (throws). */
 	async attempt(signal: AbortSignal, settled: () => void): Promise<void> {
 		const { env, tuning, open, explain } = this.#opts;
 		let session: ConsulSession | undefined;
@@ -83,18 +85,16 @@ class ConsulFollower {
 			const pace = new Pace(env, tuning.pace);
 			let index: bigint | undefined;
 			let isKeptAlive = false;
-			let resyncAt = env.now() + jittered(env, tuning.resyncMs);
-			while (!signal.aborted) {
-				const isResync = env.now() >= resyncAt;
-				if (isResync) resyncAt = env.now() + jittered(env, tuning.resyncMs);
+			const endsAt = env.now() + jittered(env, tuning.resyncMs);
+			while (!signal.aborted && env.now() < endsAt) {
 				const mayBlock = session.mayBlock();
 				// Whoever answers on a new connection may have another history, and would wait for an index of the old one.
 				if (!session.isConnected() && isKeptAlive) index = undefined;
 				const startedAt = env.now();
 				const { client } = session;
 				const step = async () => {
-					const answer = await this.#ask(client, mayBlock && !isResync ? index : undefined, signal);
-					return { answer, isNews: await this.#take(answer, client, isResync, signal) };
+					const answer = await this.#ask(client, mayBlock ? index : undefined, signal);
+					return { answer, isNews: await this.#take(answer, client, signal) };
 				};
 				const { answer, isNews } = await (mayBlock ? step() : session.inTurn(step, signal));
 				settled();
@@ -104,6 +104,7 @@ class ConsulFollower {
 				const waitMs = mayBlock ? pace.next(startedAt, isNews) : jittered(env, tuning.pollMs);
 				if (waitMs > 0) await sleep(env, waitMs, signal);
 			}
+			this.#isNewRound = true;
 		} catch (e) {
 			throw explain(e);
 		} finally {
@@ -125,7 +126,7 @@ class ConsulFollower {
 	}
 
 	/** Publishes an answer; whether it was news. */
-	async #take(answer: ConsulAnswer, client: ConsulClient, isResync: boolean, signal: AbortSignal): Promise<boolean> {
+	async #take(answer: ConsulAnswer, client: ConsulClient, signal: AbortSignal): Promise<boolean> {
 		const { publisher, health, env, query, logger, source } = this.#opts;
 		const observedAt = env.now();
 		const read = readAnswer(answer.body, query.tags);
@@ -146,7 +147,10 @@ class ConsulFollower {
 		if (isSetBack) publisher.forgetDoubts();
 		this.#remember(read);
 		for (const { id } of read.instances) this.#lost.delete(id);
-		if (this.#lost.size === 0 || (isResync && !isSetBack)) {
+		// After a whole round of being the same, this is the registry now.
+		const isSettled = this.#isNewRound && !isSetBack;
+		this.#isNewRound = false;
+		if (this.#lost.size === 0 || isSettled) {
 			this.#lost.clear();
 			health.trust();
 		}
