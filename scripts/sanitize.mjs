@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs the addon's tests under AddressSanitizer and UBSan (npm run test:sanitize). First it plants a bug of each kind
 // and insists that it is reported: a sanitizer that does not look finds nothing, too. Then it looks for leaks.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { availableParallelism, homedir, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { nodeHeaders } from './build-native.mjs';
@@ -13,6 +13,7 @@ const NATIVE = join(ROOT, 'native');
 const OUT = join(NATIVE, 'build-asan');
 const ADDON = join(OUT, 'xdpilot.node');
 const CXX = process.env.CXX ?? 'g++';
+const SANITIZERS = ['-fsanitize=address,undefined', '-fno-sanitize=vptr'];
 
 function fail(message) {
 	process.stderr.write(`sanitize: ${message}\n`);
@@ -29,18 +30,31 @@ function headers() {
 	return folder ?? fail('node_api.h was not found: run npm run build:native first');
 }
 
-function build() {
+/** Runs the compiler; resolves when it has succeeded. */
+function compile(args) {
+	return new Promise((resolve) => {
+		spawn(CXX, args, { stdio: 'inherit' }).once('close', (status) => (status === 0 ? resolve() : fail('the sanitizer build failed')));
+	});
+}
+
+async function build() {
 	const [target] = JSON.parse(readFileSync(join(NATIVE, 'binding.gyp'), 'utf8')).targets;
-	const sources = [...target.sources, 'planted_bug.cc'].map((s) => join(NATIVE, s));
-	const newest = Math.max(...readdirSync(NATIVE).map((f) => statSync(join(NATIVE, f)).mtimeMs));
+	const sources = readdirSync(NATIVE).filter((f) => /\.(cc|h|gyp)$/.test(f));
+	const newest = Math.max(...sources.map((f) => statSync(join(NATIVE, f)).mtimeMs));
 	mkdirSync(OUT, { recursive: true });
 	if (existsSync(ADDON) && statSync(ADDON).mtimeMs > newest) return;
 	const own = target.cflags_cc.map((f) => f.replace('<(module_root_dir)', NATIVE)).filter((f) => f !== '-O2');
-	const flags = ['-g', '-O1', '-fno-omit-frame-pointer', '-fsanitize=address,undefined', '-fno-sanitize=vptr', '-fno-rtti'];
+	const flags = ['-g', '-O1', '-fPIC', '-fno-omit-frame-pointer', '-fno-rtti', ...SANITIZERS];
 	const defines = [...target.defines, 'XDPILOT_PLANTED_BUGS', 'NODE_GYP_MODULE_NAME=xdpilot'].map((d) => `-D${d}`);
-	const args = ['-shared', '-fPIC', ...own, ...flags, ...defines, '-isystem', headers(), ...sources, '-o', ADDON, ...target.libraries];
-	const done = spawnSync(CXX, args, { stdio: 'inherit' });
-	if (done.status !== 0) fail('the sanitizer build failed');
+	const waiting = [...target.sources, 'planted_bug.cc'];
+	const objects = waiting.map((s) => join(OUT, `${s}.o`));
+	const lane = async () => {
+		for (let s = waiting.pop(); s; s = waiting.pop()) {
+			await compile([...own, ...flags, ...defines, '-isystem', headers(), '-c', join(NATIVE, s), '-o', join(OUT, `${s}.o`)]);
+		}
+	};
+	await Promise.all(Array.from({ length: availableParallelism() }, lane));
+	await compile(['-shared', ...SANITIZERS, ...objects, '-o', ADDON, ...target.libraries]);
 }
 
 /** gcc's runtimes must be in the process before the addon, AddressSanitizer's first. */
@@ -108,7 +122,7 @@ function runTests() {
 	if (done.status !== 0) fail(`the tests failed (${done.signal ?? `status ${done.status}`})`);
 }
 
-build();
+await build();
 proveThatItLooks();
 lookForLeaks();
 runTests();
