@@ -77,7 +77,7 @@ export async function attach(
 	for (const program of programs.values()) program.close();
 	throw new XdpilotError('E_ATTACH', `${on.name} takes no XDP program (${failures.join('; ')})`, {
 		unaffected: 'nothing is attached',
-		hint: mode === 'native' ? 'set datapath.mode to auto, or lower the MTU' : 'xdpilot doctor says what the interface lacks',
+		hint: mode === 'native' ? 'set datapath.mode to auto, or lower the MTU' : `ip -details link show ${on.name} tells its kind and MTU`,
 	});
 }
 
