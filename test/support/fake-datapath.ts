@@ -207,7 +207,8 @@ export class FakeDatapath implements dp.Datapath {
 		} as const;
 		if (!vip) return none;
 		const pool = this.#pools.get(vip.pool);
-		const slot = flowSlot(flowKey(vip, flow).hash, this.limits.ringSize, KATRAN_SEEDS);
+		const { ringSize } = this.limits;
+		const slot = flowSlot(flowKey(vip, flow).hash, ringSize, { ...KATRAN_SEEDS, flow: 512 * ringSize });
 		const fromRing = pool?.ring?.spec.members[pool.ring.slots[slot] ?? 0]?.address;
 		const inRing = fromRing === undefined ? undefined : pool?.backends.get(fromRing);
 		const entry = isNew ? undefined : this.#entry(vip, flow);
