@@ -89,7 +89,8 @@ static __always_inline void quic_remember(const struct quic_route *r)
 		return;
 	}
 	if (e) {
-		struct vip_counter *v = bpf_map_lookup_elem(&vip_counters, &r->vip_counter);
+		__u32 key = r->vip_counter;
+		struct vip_counter *v = bpf_map_lookup_elem(&vip_counters, &key);
 
 		count(CNT_QUIC_FLOW_MOVED);
 		if (v)
@@ -112,11 +113,14 @@ static __always_inline void quic_count_initial(__u32 vip_counter)
 		v->id_new++;
 }
 
-/* XDP_DROP if the id names a backend that is gone, else CONTINUE. Global, verified once for both IP versions. */
+/*
+ * XDP_DROP if the id names a backend that is gone, else CONTINUE. Global, verified once for both IP versions. Linux 6.1
+ * takes no map keys from memory that is an argument, hence the copies.
+ */
 __noinline int quic(struct xdp_md *ctx, struct quic_route *r)
 {
 	void *data = data_of(ctx);
-	__u32 id = 0, *backend;
+	__u32 id = 0, backend_id, *backend;
 	enum quic_id kind;
 	struct backend *b;
 
@@ -144,8 +148,8 @@ __noinline int quic(struct xdp_md *ctx, struct quic_route *r)
 		}
 		return CONTINUE;
 	}
-	r->backend = *backend;
-	b = bpf_map_lookup_elem(&backends, &r->backend);
+	backend_id = r->backend = *backend;
+	b = bpf_map_lookup_elem(&backends, &backend_id);
 	if (!b || !LINK_STATE(READ_ONCE(b->link)))
 		return drop(DROP_QUIC_BACKEND, bpf_xdp_get_buff_len(ctx));
 	quic_remember(r);
