@@ -123,3 +123,11 @@ test('a service that the source does not have is an error that names the pool', 
 		(e) => isXdpilotError(e) && e.code === 'E_SOURCE' && /pool (web|empty)/.test(e.message),
 	);
 });
+
+test('a frame that no program can be run on is named', { skip }, async () => {
+	const frames = [tcp(), ethernet(ETHER_TYPE.ipv4, new Uint8Array(200_000))];
+	await assert.rejects(
+		simulateFrames(CONFIG, SERVICES, frames),
+		(e) => isXdpilotError(e) && e.message.startsWith('frame 1 (200014 bytes)'),
+	);
+});

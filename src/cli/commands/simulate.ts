@@ -11,7 +11,7 @@ import { datapathOptions } from '../../daemon/settings.ts';
 import type { BpfDatapath } from '../../datapath/bpf-datapath.ts';
 import { openPrivateDatapath } from '../../datapath/open.ts';
 import type { DatapathOptions } from '../../datapath/options.ts';
-import { Simulation } from '../../datapath/simulation.ts';
+import { type SimulatedFrame, Simulation } from '../../datapath/simulation.ts';
 import { systemEnv } from '../../env.ts';
 import { messageOf, XdpilotError } from '../../errors.ts';
 import { type Logger, silentLogger } from '../../log.ts';
@@ -120,11 +120,19 @@ function runFrames(context: CliContext, datapath: BpfDatapath, frames: readonly 
 	const simulation = new Simulation(datapath);
 	const sent: PcapFrame[] = [];
 	for (const [frame, input] of frames.entries()) {
-		const { verdict, out, vip, backend, reason } = simulation.run(input.bytes);
+		const { verdict, out, vip, backend, reason } = runFrame(simulation, frame, input.bytes);
 		context.stdout.write(`${JSON.stringify({ frame, verdict, out: Buffer.from(out).toString('base64'), vip, backend, reason })}\n`);
 		if (verdict === 'tx') sent.push({ ...input, bytes: out });
 	}
 	return sent;
+}
+
+function runFrame(simulation: Simulation, frame: number, bytes: Uint8Array): SimulatedFrame {
+	try {
+		return simulation.run(bytes);
+	} catch (e) {
+		throw new XdpilotError('E_DATAPATH', `frame ${frame} (${bytes.length} bytes) can't be run: ${messageOf(e)}`, { cause: e });
+	}
 }
 
 function readInput(path: string): Uint8Array {
