@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the reconciler keeps about one pool, and its status made from that and from what the maps hold.
 import type { ActualBackend, ActualPool } from '../datapath/datapath.ts';
-import type { Env, Timer } from '../env.ts';
+import type { Env } from '../env.ts';
 import type { Hold, Member } from '../guard/belief.ts';
 import type { PoolGuard } from '../guard/pool-guard.ts';
 import { type Address, sortedByAddress } from '../model/address.ts';
 import type { SourceState } from '../sources/source.ts';
+import type { Failure } from './failure.ts';
 import type { PoolSettings } from './settings.ts';
 import type { BackendStatus, HoldStatus, LastChange, PoolState, PoolStatus } from './status.ts';
 
@@ -18,11 +19,7 @@ export interface PoolRecord {
 	isSettled: boolean;
 	/** Of the oldest news that no round has taken yet: Env.now() of its arrival; null without any. */
 	cause: { readonly revision: string; readonly at: number } | null;
-	/** Why its last round failed; null once mended. */
-	error: string | null;
-	/** Failures in a row. */
-	attempts: number;
-	retry: Timer | null;
+	readonly failure: Failure;
 	lastChange: LastChange | null;
 }
 
@@ -33,7 +30,7 @@ export function poolStatus(
 	source: SourceState,
 	env: Env,
 ): PoolStatus {
-	const { settings, guard, error, lastChange } = record;
+	const { settings, guard, failure, lastChange } = record;
 	const { hold, rejected } = guard.belief;
 	const backends = backendStatus(guard, actual, env);
 	return {
@@ -47,13 +44,13 @@ export function poolStatus(
 		backends,
 		rejected,
 		hold: hold === null ? null : holdStatus(hold, env),
-		error,
+		error: failure.message,
 		lastChange,
 	};
 }
 
 function stateOf(record: PoolRecord, backends: readonly BackendStatus[], source: SourceState): PoolState {
-	if (record.error !== null) return 'error';
+	if (record.failure.message !== null) return 'error';
 	if (record.guard.belief.hold !== null) return 'held';
 	if (!backends.some((b) => b.state === 'active' && b.weight > 0)) return 'empty';
 	return record.guard.snapshot === null || source !== 'up' ? 'stale' : 'ok';

@@ -3,8 +3,7 @@
 // equal to what is desired. Level-based: a round compares all that its pools should be with what the maps hold, so a
 // lost or failed round is made up for by the next. A pool that fails is marked and tried again; it blocks no other.
 import type { Datapath, DatapathLimits, RingSwap } from '../datapath/datapath.ts';
-import type { Env, Timer } from '../env.ts';
-import { messageOf } from '../errors.ts';
+import type { Env } from '../env.ts';
 import { isServing } from '../guard/belief.ts';
 import { PoolGuard } from '../guard/pool-guard.ts';
 import type { Logger } from '../log.ts';
@@ -15,10 +14,10 @@ import { type Applied, applyChanges } from './apply.ts';
 import { type Change, changesByPool, poolOf } from './change.ts';
 import { describeChange, summarize } from './describe.ts';
 import { type Desired, type DesiredPool, desiredState, vipsByKey } from './desired.ts';
+import { Failure } from './failure.ts';
 import { planChanges } from './plan.ts';
 import { type PoolRecord, poolStatus } from './pool-record.ts';
 import { DirtyQueue } from './queue.ts';
-import { retryDelay } from './retry.ts';
 import type { PoolSettings, Settings } from './settings.ts';
 import type { ReconcileStatus } from './status.ts';
 
@@ -34,11 +33,15 @@ interface PoolApplied {
 	readonly swap: RingSwap | undefined;
 	readonly startedAt: number;
 	readonly servedAt: number;
+	/** Of a round so large that its pools are not logged one by one. */
+	readonly isOneOfMany: boolean;
 }
 
 /** Not a pool's name (config/values.ts NAME): vips, server ids and pools that left the configuration. */
 const REST = '*';
 const AT_ONCE = { quiet: 0, max: 0 };
+/** Pools, or vips, of one round that get a line in the log each. */
+const LOGGED = 50;
 
 export class Reconciler {
 	readonly #opts: ReconcilerOptions;
@@ -49,9 +52,7 @@ export class Reconciler {
 	#vips: Desired['vips'] = new Map();
 	#serverIds: Desired['serverIds'] = null;
 	#waitingVips: ReadonlyMap<string, string> = new Map();
-	#restTimer: Timer | undefined;
-	#restAttempts = 0;
-	#restError: string | null = null;
+	readonly #rest: Failure;
 	#roundSince: number | null = null;
 	#applied = 0;
 	#swaps = 0;
@@ -61,6 +62,7 @@ export class Reconciler {
 	constructor(opts: ReconcilerOptions) {
 		this.#opts = opts;
 		this.#limits = opts.datapath.limits;
+		this.#rest = new Failure({ env: opts.env, logger: opts.logger, again: () => this.#queue.add(REST, AT_ONCE, true) });
 		this.#queue = new DirtyQueue({
 			env: opts.env,
 			run: (keys) => this.#round(keys),
@@ -82,7 +84,9 @@ export class Reconciler {
 			else this.#reconfigure(record, pool, settings);
 		}
 		if (before === undefined || JSON.stringify(serverIdRows(before)) !== JSON.stringify(serverIdRows(settings))) {
-			this.#serverIds = settings.serverIds;
+			// A new data plane has none: nothing to clear.
+			const isNothing = before === undefined && settings.serverIds?.ids.size === 0 && !this.#opts.datapath.info.adopted;
+			this.#serverIds = isNothing ? null : settings.serverIds;
 		}
 		this.#queue.add(REST, AT_ONCE, true);
 	}
@@ -122,7 +126,7 @@ export class Reconciler {
 			}),
 			vips: [...actual.vips.values()],
 			waitingVips: [...this.#waitingVips].map(([vip, reason]) => ({ vip, reason })),
-			error: this.#restError,
+			error: this.#rest.message,
 			applied: this.#applied,
 			swaps: this.#swaps,
 		};
@@ -131,7 +135,7 @@ export class Reconciler {
 	/** Stops; the round that runs is finished first. What the maps hold stays. */
 	async close(): Promise<void> {
 		await this.#queue.close();
-		this.#restTimer?.cancel();
+		this.#rest.close();
 		for (const record of this.#pools.values()) closeRecord(record);
 	}
 
@@ -152,9 +156,7 @@ export class Reconciler {
 			isDirty: false,
 			isSettled: false,
 			cause: null,
-			error: null,
-			attempts: 0,
-			retry: null,
+			failure: new Failure({ env, logger: logger.child({ pool: settings.name }), again: () => this.#dirty(record, true) }),
 			lastChange: null,
 		};
 		return record;
@@ -197,13 +199,20 @@ export class Reconciler {
 			for (const record of records) {
 				const name = record.settings.name;
 				record.isSettled ||= record.guard.snapshot !== null;
-				if (applied.failed.has(name)) this.#retry(record, applied.failed.get(name));
-				else this.#succeed(record, byPool.get(name) ?? [], { ...applied, swap: swaps.get(name) }, causes.get(record) ?? null);
+				if (applied.failed.has(name)) record.failure.failed(applied.failed.get(name));
+				else
+					this.#succeed(
+						record,
+						byPool.get(name) ?? [],
+						{ ...applied, swap: swaps.get(name), isOneOfMany: keys.size > LOGGED },
+						causes.get(record) ?? null,
+					);
 			}
-			this.#finishRest(applied.error);
+			if (applied.error === undefined) this.#rest.succeeded();
+			else this.#rest.failed(applied.error);
 		} catch (error) {
-			for (const record of records) this.#retry(record, error);
-			this.#finishRest(error);
+			for (const record of records) record.failure.failed(error);
+			this.#rest.failed(error);
 		}
 		this.#roundSince = null;
 		this.#announceSettled();
@@ -219,19 +228,25 @@ export class Reconciler {
 		const startedAt = env.now();
 		const applied = await applyChanges(datapath, changes, env);
 		if (applied.error === undefined && serverIds === this.#serverIds) this.#serverIds = null;
-		this.#applied += changes.length > 0 ? 1 : 0;
+		const real = changes.filter((c) => c.kind !== 'server-ids' || c.ids.size > 0);
+		this.#applied += real.length > 0 ? 1 : 0;
 		this.#swaps += applied.swaps.length;
-		const shared = applied.error === undefined ? changes.filter((c) => poolOf(c) === null || c.kind === 'pool-remove') : [];
-		for (const c of shared) logger.info(`applied: ${describeChange(c)}`);
+		const shared = applied.error === undefined ? real.filter((c) => poolOf(c) === null || c.kind === 'pool-remove') : [];
+		for (const c of shared.slice(0, LOGGED)) logger.info(`applied: ${describeChange(c)}`);
+		const figures = { changes: real.length, rings: applied.swaps.length, ms: round(env.now() - startedAt) };
+		if (keys.size > LOGGED || shared.length > LOGGED) logger.info(figures, `applied: ${keys.size} pools and ${shared.length} vips`);
 		return { changes, applied: { ...applied, startedAt } };
 	}
 
-	#succeed(record: PoolRecord, changes: readonly Change[], { swap, servedAt, startedAt }: PoolApplied, cause: PoolRecord['cause']): void {
+	#succeed(
+		record: PoolRecord,
+		changes: readonly Change[],
+		{ swap, servedAt, startedAt, isOneOfMany }: PoolApplied,
+		cause: PoolRecord['cause'],
+	): void {
 		const { env, logger } = this.#opts;
 		const pool = record.settings.name;
-		if (record.error !== null) logger.info({ pool }, 'pool mended');
-		record.error = null;
-		record.attempts = 0;
+		record.failure.succeeded();
 		if (changes.length === 0) return;
 		const figures = {
 			revision: cause?.revision ?? record.guard.snapshot?.revision ?? '',
@@ -243,33 +258,7 @@ export class Reconciler {
 		const summary = summarize(changes);
 		record.lastChange = { ...figures, at: env.wallNow() - round(env.now() - servedAt), summary };
 		const serving = [...record.guard.belief.members.values()].filter(isServing).length;
-		logger.info({ pool, ...figures, generation: swap?.generation, serving }, `applied: ${summary}`);
-	}
-
-	#retry(record: PoolRecord, error: unknown): void {
-		const { env, logger } = this.#opts;
-		const delay = retryDelay(env, error, record.attempts++);
-		const message = messageOf(error);
-		if (record.error !== message)
-			logger.error({ pool: record.settings.name, err: error, retryMs: Math.round(delay) }, `pool failed: ${message}`);
-		record.error = message;
-		record.retry?.cancel();
-		record.retry = env.setTimer(delay, () => this.#dirty(record, true), { unref: true });
-	}
-
-	#finishRest(error: unknown): void {
-		const { env, logger } = this.#opts;
-		this.#restTimer?.cancel();
-		if (error === undefined) {
-			this.#restError = null;
-			this.#restAttempts = 0;
-			return;
-		}
-		const message = messageOf(error);
-		if (message !== this.#restError) logger.error({ err: error }, `vips failed: ${message}`);
-		this.#restError = message;
-		const delay = retryDelay(env, error, this.#restAttempts++);
-		this.#restTimer = env.setTimer(delay, () => this.#queue.add(REST, AT_ONCE, true), { unref: true });
+		logger[isOneOfMany ? 'debug' : 'info']({ pool, ...figures, generation: swap?.generation, serving }, `applied: ${summary}`);
 	}
 
 	#announceSettled(): void {
@@ -287,7 +276,7 @@ function desiredPool({ settings, guard }: PoolRecord): DesiredPool {
 
 function closeRecord(record: PoolRecord): void {
 	record.guard.close();
-	record.retry?.cancel();
+	record.failure.close();
 }
 
 function serverIdRows({ serverIds }: Settings): unknown {
