@@ -5,11 +5,12 @@ import { until } from './server-process.ts';
 
 export class SnapshotLog {
 	readonly snapshots: Snapshot[] = [];
-	/** performance.now() of each. */
-	readonly times: number[] = [];
+	#awaited: ((snapshot: Snapshot, at: number) => void) | undefined;
+
 	readonly listener = (snapshot: Snapshot): void => {
+		const at = performance.now();
 		this.snapshots.push(snapshot);
-		this.times.push(performance.now());
+		this.#awaited?.(snapshot, at);
 	};
 
 	get last(): Snapshot | undefined {
@@ -42,6 +43,19 @@ export class SnapshotLog {
 			throw new Error(`${(e as Error).message}; the last snapshot was ${JSON.stringify(this.last)}`);
 		}
 		return this.last as Snapshot;
+	}
+
+	/** performance.now() at the next snapshot that satisfies the condition; one wait at a time, without polling. */
+	next(condition: (snapshot: Snapshot) => boolean, ms = 20_000): Promise<number> {
+		return new Promise((resolve, reject) => {
+			const timer = setTimeout(() => reject(new Error(`waited ${ms} ms in vain for a snapshot`)), ms);
+			this.#awaited = (snapshot, at) => {
+				if (!condition(snapshot)) return;
+				clearTimeout(timer);
+				this.#awaited = undefined;
+				resolve(at);
+			};
+		});
 	}
 
 	/** Waits until exactly these addresses are listed. */

@@ -24,6 +24,7 @@ const entry = z.object({
 	}),
 	Checks: z.array(check).nullish(),
 });
+const named = z.object({ Node: z.object({ Node: name }), Service: z.object({ ID: name }) });
 type Entry = z.output<typeof entry>;
 type Check = z.output<typeof check>;
 
@@ -49,8 +50,7 @@ export function readAnswer(body: unknown, tags: readonly string[]): ServiceAnswe
 	const rejected: RejectedInstance[] = [];
 	const places = new Map<string, CatalogPlace>();
 	for (const [i, raw] of body.entries()) {
-		const id = identityOf(raw);
-		const reject = (reason: string) => rejected.push({ instance: id ?? `entry ${i + 1} of the answer`, reason });
+		const reject = (reason: string) => rejected.push({ instance: identityOf(raw) ?? `entry ${i + 1} of the answer`, reason });
 		const parsed = entry.safeParse(raw);
 		if (!parsed.success) {
 			reject(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; '));
@@ -59,8 +59,9 @@ export function readAnswer(body: unknown, tags: readonly string[]): ServiceAnswe
 		const { Node, Service } = parsed.data;
 		// Consul has filtered already; a stale cache or a proxy may not have.
 		if (!tags.every((t) => Service.Tags?.includes(t))) continue;
-		const read = instanceOf(instanceId(Node.Node, Service.ID), parsed.data);
-		places.set(instanceId(Node.Node, Service.ID), { node: Node.Node, nodeIdentity: nodeIdentity(Node), serviceId: Service.ID });
+		const id = instanceId(Node.Node, Service.ID);
+		const read = instanceOf(id, parsed.data);
+		places.set(id, { node: Node.Node, nodeIdentity: nodeIdentity(Node), serviceId: Service.ID });
 		if (typeof read === 'string') reject(read);
 		else if (instances.has(read.id)) reject('it is in the answer twice');
 		else instances.set(read.id, read);
@@ -106,6 +107,6 @@ function isMaintenance({ CheckID }: Check): boolean {
 
 /** The identity of an entry that may be malformed otherwise. */
 function identityOf(raw: unknown): string | undefined {
-	const identity = z.object({ Node: z.object({ Node: name }), Service: z.object({ ID: name }) }).safeParse(raw);
+	const identity = named.safeParse(raw);
 	return identity.success ? instanceId(identity.data.Node.Node, identity.data.Service.ID) : undefined;
 }
