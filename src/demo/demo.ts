@@ -5,12 +5,12 @@ import { XdpilotError } from '../errors.ts';
 import type { NativeAddon } from '../native/binding.ts';
 import type { DemoFigures } from './figures.ts';
 import { judge } from './judge.ts';
+import { removeLeftovers } from './leftovers.ts';
 import { DEMO_PREFIX, DemoNetwork } from './network.ts';
 import { finishLoad, LOAD, runActs, type Stage } from './phases.ts';
 import type { RegistryKind } from './registry/registry.ts';
 import type { Screen } from './screen.ts';
 import { showKept, showLoad, showNetwork, showNextSteps, showOpening, showVerdict, showWhy } from './show.ts';
-import { removeStaleTopologies } from './topology.ts';
 import { flowEnds } from './traffic/exchange.ts';
 
 export interface DemoOptions {
@@ -33,7 +33,7 @@ export async function runDemo(opts: DemoOptions): Promise<DemoFigures> {
 	const { env, screen, signal } = opts;
 	const begin = env.now();
 	showOpening(screen, opts.registry, opts.fallback);
-	for (const name of await removeStaleTopologies(DEMO_PREFIX)) screen.text(`Removed ${name}, which an earlier demo had left.`);
+	for (const name of await removeLeftovers(DEMO_PREFIX)) screen.text(`Removed ${name}, which an earlier demo had left.`);
 	signal.throwIfAborted();
 	screen.live('building the network');
 	const network = await DemoNetwork.create({ ...opts, outlive: opts.keep });

@@ -16,7 +16,7 @@ import { passProgramPinner } from './pass-program.ts';
 import type { Entry } from './registry/announcement.ts';
 import type { Registry, RegistryKind } from './registry/registry.ts';
 import { startRegistry } from './registry/start.ts';
-import { Topology, type TopologyNode } from './topology.ts';
+import { Topology, type TopologyNode, topologyId } from './topology.ts';
 import type { LoadPlan, Target } from './traffic/exchange.ts';
 
 export const DEMO_PREFIX = 'xdpilot-demo';
@@ -61,7 +61,7 @@ export class DemoNetwork {
 
 	/** The network with its registry; nothing runs on it yet. On failure everything is taken away again. */
 	static async create(opts: NetworkOptions): Promise<DemoNetwork> {
-		const folder = mkdtempSync(join(tmpdir(), `${DEMO_PREFIX}-`));
+		const folder = mkdtempSync(join(tmpdir(), `${topologyId(DEMO_PREFIX)}-`));
 		const logFolder = join(folder, 'logs');
 		mkdirSync(logFolder);
 		let topology: Topology | undefined;

@@ -110,6 +110,7 @@ export function showNextSteps(screen: Screen): void {
 export function showKept(screen: Screen, network: DemoNetwork): void {
 	screen.heading('The network stays up');
 	for (const line of network.topology.lookAround()) screen.text(`   ${line}`);
+	screen.text(`   nsenter --net=${network.topology.client.netns} curl http://${VIP4}/ http://[${VIP6}]/`);
 	screen.text(`   npx xdpilot status --socket ${network.socket}`);
 	screen.text(`   logs and configuration: ${network.folder}`);
 	screen.text('   npx xdpilot demo --clean                     # takes it away, as the next demo does');

@@ -3,7 +3,7 @@
 // return. IPv4 and IPv6. Names carry the maker's pid, so that several can exist at once and leftovers of a dead maker
 // can be told; remove() takes everything away, whatever state it is in. Nothing outside these namespaces is touched.
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import type { Env } from '../env.ts';
 import { XdpilotError } from '../errors.ts';
 import { type Argv, runCommand } from '../host/command.ts';
@@ -42,7 +42,7 @@ export interface TopologyNode {
 	readonly routerInterface: string;
 }
 
-const NETNS_DIR = '/run/netns';
+export const NETNS_DIR = '/run/netns';
 const CLIENT_NET = 1;
 const LB_NET = 2;
 const FIRST_BACKEND_NET = 11;
@@ -60,12 +60,16 @@ export class Topology {
 	readonly #env: Env;
 	readonly #id: string;
 	readonly #processes: NetnsProcess[] = [];
+	/** Work under way that makes things which remove() must find. */
+	readonly #working = new Set<Promise<void>>();
+	/** Namespaces of backends that were added, or began to be. */
+	readonly #late: string[] = [];
 	#isClosed = false;
 
 	private constructor(env: Env, opts: TopologyOptions) {
 		this.#env = env;
 		this.#opts = opts;
-		this.#id = `${opts.prefix}-${process.pid}`;
+		this.#id = topologyId(opts.prefix);
 		this.pinPath = `${BPFFS_PATH}/${this.#id}`;
 		this.routerNetns = this.#netns('router');
 		this.client = this.#node('client', CLIENT_NET);
@@ -85,15 +89,10 @@ export class Topology {
 		}
 	}
 
-	/** One more backend, connected and ready. */
-	async addBackend(): Promise<TopologyNode> {
+	/** One more backend, connected and ready; remove() waits for it. */
+	addBackend(): Promise<TopologyNode> {
 		this.#refuseIfClosed();
-		const n = this.backends.length;
-		const node = this.#node(`b${n + 1}`, FIRST_BACKEND_NET + n);
-		await makeNetns([node.netns]);
-		await this.#connect([node]);
-		this.backends.push(node);
-		return node;
+		return this.#tracked(this.#addBackend());
 	}
 
 	/** Starts a program in a node; it is ended by remove() at the latest. @throws XdpilotError E_HOST after abort() */
@@ -116,9 +115,10 @@ export class Topology {
 		for (const p of this.#processes) p.release();
 	}
 
-	/** Runs a program in a node to its end. @throws XdpilotError E_HOST */
+	/** Runs a program in a node to its end; remove() waits for it. @throws XdpilotError E_HOST */
 	run(node: TopologyNode, argv: Argv, deadlineMs = 10_000): Promise<string> {
-		return runCommand(argv, { netns: node.netns, deadlineMs });
+		this.#refuseIfClosed();
+		return this.#tracked(runCommand(argv, { netns: node.netns, deadlineMs }));
 	}
 
 	/** The same in the router. @throws XdpilotError E_HOST */
@@ -129,15 +129,35 @@ export class Topology {
 	/** Ends all processes, deletes namespaces and pins. Never throws; harmless when repeated. */
 	async remove(): Promise<void> {
 		this.#isClosed = true;
-		await Promise.all(this.#processes.map((p) => p.stop(this.#env, STOP_GRACE_MS)));
+		await Promise.all([...this.#working, ...this.#processes.map((p) => p.stop(this.#env, STOP_GRACE_MS))]);
 		const nodes = [this.client, this.lb, ...this.backends].map((n) => n.netns);
-		await removeNetns([...nodes, this.routerNetns]);
+		await removeNetns([...nodes, ...this.#late, this.routerNetns]);
 		await rm(this.pinPath, { recursive: true, force: true });
 	}
 
 	/** Commands that let a person look around. */
 	lookAround(): string[] {
 		return [this.client, this.lb, ...this.backends].map((n) => `nsenter --net=${n.netns} bash`);
+	}
+
+	async #addBackend(): Promise<TopologyNode> {
+		const n = this.backends.length;
+		const node = this.#node(`b${n + 1}`, FIRST_BACKEND_NET + n);
+		this.#late.push(node.netns);
+		await makeNetns([node.netns]);
+		await this.#connect([node]);
+		this.backends.push(node);
+		return node;
+	}
+
+	#tracked<T>(work: Promise<T>): Promise<T> {
+		const ended = work.then(
+			() => {},
+			() => {},
+		);
+		this.#working.add(ended);
+		void ended.then(() => this.#working.delete(ended));
+		return work;
 	}
 
 	#refuseIfClosed(): void {
@@ -219,29 +239,9 @@ export class Topology {
 	}
 }
 
-/**
- * Removes what a maker that has died left behind: namespaces and pins of `prefix` whose pid is no process any more, with the
- * processes in them. Returns the names of the networks removed.
- */
-export async function removeStaleTopologies(prefix: string): Promise<string[]> {
-	const pattern = new RegExp(`^(${prefix}-(\\d+))(-\\w+)?$`);
-	const entries = async (dir: string) => (existsSync(dir) ? await readdir(dir) : []);
-	const names = [...(await entries(NETNS_DIR)), ...(await entries(BPFFS_PATH))];
-	const stale = new Set<string>();
-	for (const name of names) {
-		const [, id, pid] = pattern.exec(name) ?? [];
-		if (id !== undefined && !existsSync(`/proc/${pid}`)) stale.add(id);
-	}
-	for (const id of stale) {
-		const netns = (await entries(NETNS_DIR)).filter((n) => n.startsWith(`${id}-`));
-		for (const name of netns) {
-			const pids = await runCommand(['ip', 'netns', 'pids', name]).catch(() => '');
-			for (const pid of pids.split('\n').filter((p) => p !== '')) await runCommand(['kill', '-KILL', pid]).catch(() => '');
-		}
-		await removeNetns(netns.map((n) => `${NETNS_DIR}/${n}`));
-		await rm(`${BPFFS_PATH}/${id}`, { recursive: true, force: true });
-	}
-	return [...stale];
+/** What all names begin with that this process makes. */
+export function topologyId(prefix: string): string {
+	return `${prefix}-${process.pid}`;
 }
 
 /** Writes one value to several files below /proc/sys, as seen from a network namespace. @throws XdpilotError E_HOST */
@@ -255,7 +255,7 @@ async function makeNetns(paths: readonly string[]): Promise<void> {
 	for (const p of paths) await writeSysctls(p, '0', ['net/ipv6/conf/all/accept_dad', 'net/ipv6/conf/default/accept_dad']);
 }
 
-async function removeNetns(paths: readonly string[]): Promise<void> {
+export async function removeNetns(paths: readonly string[]): Promise<void> {
 	const existing = paths.filter((p) => existsSync(p));
 	// One at a time: a batch would stop at the first that fails.
 	for (const p of existing) await runCommand(['ip', 'netns', 'delete', nameOf(p)]).catch(() => '');

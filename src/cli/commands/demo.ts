@@ -2,11 +2,11 @@
 // `xdpilot demo`: the whole thing working, in network namespaces of its own.
 import { Command, Option } from 'commander';
 import { type DemoOptions, runDemo } from '../../demo/demo.ts';
+import { removeLeftovers } from '../../demo/leftovers.ts';
 import { DEMO_PREFIX } from '../../demo/network.ts';
 import { findRegistryProgram } from '../../demo/registry/find-program.ts';
 import type { RegistryKind } from '../../demo/registry/registry.ts';
 import { Screen, type Sink } from '../../demo/screen.ts';
-import { removeStaleTopologies } from '../../demo/topology.ts';
 import { systemEnv } from '../../env.ts';
 import { EXIT, XdpilotError } from '../../errors.ts';
 import { BPFFS_PATH, isBpffs, judgePreflight, mountBpffs, readPreflightFacts, requirePreflight } from '../../host/preflight.ts';
@@ -80,7 +80,7 @@ async function requireMachine(): Promise<void> {
 }
 
 async function clean({ stdout }: CliContext): Promise<void> {
-	const removed = await removeStaleTopologies(DEMO_PREFIX);
+	const removed = await removeLeftovers(DEMO_PREFIX);
 	stdout.write(removed.length === 0 ? 'there was nothing to take away\n' : `removed ${removed.join(', ')}\n`);
 }
 
