@@ -211,7 +211,7 @@ export const bench: Bench = {
 };
 
 function method(where: string): string {
-	return `A wrapper program restores the frame (64 bytes and less), sets the flow of this repeat and tail-calls the program; BPF_PROG_TEST_RUN
+	return `A wrapper program restores the frame (54 bytes for IPv4, 74 for IPv6), sets the flow of this repeat and tail-calls the program; BPF_PROG_TEST_RUN
 repeats the wrapper ${PACKETS.toLocaleString('en')} times. *Floor* is a program in the same place that moves the head by the outer header and sends.
 Each of ${ROUNDS} rounds runs both, in alternating order, ${where}; a ratio is taken within a round. Flows differ by a bijective scramble of their source
 address; the flow table has ${FLOW_ENTRIES.toLocaleString('en')} entries. The program's counters confirm for every round that each packet took the way of its row. Not in the
