@@ -6,9 +6,9 @@ import { type Address, address } from '../src/model/address.ts';
 import { ConsulServer, skipWithoutConsul } from '../test/support/consul-server.ts';
 import { DaemonBox, GATEWAY_MAC } from '../test/support/daemon-process.ts';
 import { EtcdServer, skipWithoutEtcd } from '../test/support/etcd-server.ts';
+import { inNamespace } from '../test/support/netns-thread.ts';
 import { whyNoBpf } from '../test/support/privileged.ts';
 import { type Bench, type BenchRow, type BenchSection, runAlone, stats } from './bench.ts';
-import { inNamespace } from './netns.ts';
 
 const SAMPLES = 100;
 const TIMEOUT_MS = 5000;

@@ -109,7 +109,8 @@ ${rest}
 
 	/** Waits until exactly these backends of a pool are in its ring, and all vips are served. */
 	async untilActive(pool: string, ...addresses: string[]): Promise<StatusReport> {
-		const inRing = (s: StatusReport) => s.pools.find((p) => p.name === pool)?.backends.filter((b) => b.state === 'active' && b.slots !== 0);
+		const isIn = (b: StatusReport['pools'][number]['backends'][number]) => (b.slots === null ? b.state === 'active' : b.slots > 0);
+		const inRing = (s: StatusReport) => s.pools.find((p) => p.name === pool)?.backends.filter(isIn);
 		const isServed = (s: StatusReport) => s.vips.some((v) => v.pool === pool);
 		return this.until(
 			`pool ${pool} serves ${addresses}`,
