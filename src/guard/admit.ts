@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which instances of a snapshot may become backends, and a sentence for each that may not. Pure, and independent of
 // order: the same instances in any order admit the same backends, so that all members of a fleet agree.
-import { type Address, type Prefix, sortedByAddress } from '../model/address.ts';
+import { type Address, familyOf, type Prefix, sortedByAddress } from '../model/address.ts';
 import type { Instance, RejectedInstance } from '../model/snapshot.ts';
 import type { Vip } from '../model/vip.ts';
 import { DenyList, type OwnAddress } from './deny.ts';
@@ -29,12 +29,15 @@ export class Admission {
 	readonly #maxBackends: number;
 	readonly #ports = new Map<string, Set<number>>();
 	readonly #localPools: ReadonlySet<string>;
+	/** Pools with an IPv4 vip. A pool of IPv6 vips alone has no use for IPv4 backends: nothing carries IPv6 to them. */
+	readonly #ipv4Pools: ReadonlySet<string>;
 
 	constructor(facts: AdmissionFacts) {
 		this.#allowed = facts.allowed === 'any' ? undefined : new PrefixSet(facts.allowed.map((p) => [p, true] as const));
 		this.#denied = new DenyList(facts.own, facts.vips);
 		this.#maxBackends = facts.maxBackends;
 		this.#localPools = new Set(facts.vips.filter((v) => v.flags.includes('local')).map((v) => v.pool));
+		this.#ipv4Pools = new Set(facts.vips.filter((v) => familyOf(v.prefix.address) === 4).map((v) => v.pool));
 		for (const vip of facts.vips) {
 			const ports = this.#ports.get(vip.pool) ?? new Set();
 			this.#ports.set(vip.pool, ports.add(vip.port));
@@ -67,6 +70,9 @@ export class Admission {
 		}
 		const refusal = this.addressRefusal(pool, instance.address, instance.local);
 		if (refusal !== undefined) return refusal;
+		if (ports !== undefined && !this.#ipv4Pools.has(pool) && familyOf(instance.address) === 4) {
+			return `${instance.address} is IPv4 and every vip of this pool is IPv6: IPv6 packets need IPv6 backends`;
+		}
 		const first = admitted.get(instance.address);
 		if (first !== undefined) return `${instance.address} is already in this pool as ${first.id}`;
 		if (admitted.size >= this.#maxBackends) {

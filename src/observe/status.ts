@@ -4,8 +4,7 @@
 
 import type { DatapathCounters, DatapathInfo } from '../datapath/datapath.ts';
 import { isoTime } from '../env.ts';
-import type { Address } from '../model/address.ts';
-import { formatPrefix } from '../model/address.ts';
+import { type Address, familyOf, formatPrefix } from '../model/address.ts';
 import { isHost, type Vip, vipKey } from '../model/vip.ts';
 import type { HoldStatus, LastChange, PoolStatus, ReconcileStatus } from '../reconcile/status.ts';
 import type { SourceStatus } from '../sources/source.ts';
@@ -73,9 +72,18 @@ function problemsOf({ info, sources, reconcile }: StatusInputs): string[] {
 	for (const pool of reconcile.pools) if (pool.state === 'empty') lines.push(`pool ${pool.name} has no active backend`);
 	for (const { vip, reason } of reconcile.waitingVips) lines.push(`vip ${vip} is not served yet: ${reason}`);
 	for (const pool of reconcile.pools) {
+		lines.push(...familyProblem(pool, reconcile.vips));
 		if (pool.rejected.length > 0) lines.push(`pool ${pool.name}: ${counted(pool.rejected.length, 'instance')} refused`);
 	}
 	return lines;
+}
+
+/** Half of a dual-stack vip's flows would vanish without a word otherwise. */
+function familyProblem(pool: PoolStatus, vips: readonly Vip[]): string[] {
+	const ipv6 = vips.find((vip) => vip.pool === pool.name && familyOf(vip.prefix.address) === 6);
+	const ipv4 = pool.backends.filter(({ state, address }) => state === 'active' && familyOf(address) === 4).length;
+	if (ipv6 === undefined || ipv4 === 0) return [];
+	return [`pool ${pool.name}: ${counted(ipv4, 'IPv4 backend')} can't serve ${vipKey(ipv6)}: its packets for them are dropped`];
 }
 
 function sourceProblem({ name, state, age_seconds: age, error }: SourceStatus): string {

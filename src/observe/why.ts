@@ -72,7 +72,21 @@ function sentences(inputs: WhyInputs): string[] {
 		const reason = verdict.drop === null ? 'no backend can be found' : verdict.drop.replaceAll('_', ' ');
 		return [`Packets from ${from} to ${to} are dropped: ${reason} (vip ${verdict.vip}, pool ${verdict.pool}).`, ...background(inputs)];
 	}
+	if (verdict.drop !== null) {
+		const would = `they would go to ${verdict.backend.address}, ${because(inputs)}`;
+		return [
+			`Packets from ${from} to ${to} are dropped: ${dropReason(verdict.drop, verdict.backend.address)}; ${would}.`,
+			...background(inputs),
+		];
+	}
 	return [`${from} goes to ${verdict.backend.address} for ${to}, ${because(inputs)}.`, ...caveats(inputs), ...background(inputs)];
+}
+
+/** The drop of a packet that has a backend, in words. */
+function dropReason(drop: string, backend: string): string {
+	if (drop === 'backend_family') return `IPv6 packets can't be sent to an IPv4 backend (backend_family)`;
+	if (drop === 'backend_self') return `${backend} is this host itself (backend_self)`;
+	return drop.replaceAll('_', ' ');
 }
 
 /** The rest of "A goes to B for C, ...". */

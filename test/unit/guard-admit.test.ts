@@ -137,6 +137,14 @@ test('a port must be that of a vip when both are stated', () => {
 	assert.equal(reasonFor(admission({ vips: [vip(80, { pool: 'other' })] }), at('10.0.0.1', { port: 8080 })), 'admitted');
 });
 
+test('an IPv4 backend is refused where every vip is IPv6, since nothing could reach it', () => {
+	const ipv6 = vip(80, { address: '2001:db8::10' });
+	assert.match(reasonFor(admission({ vips: [ipv6] }), at('10.0.0.1')), /10\.0\.0\.1 is IPv4 and every vip of this pool is IPv6/);
+	assert.equal(reasonFor(admission({ vips: [ipv6] }), at('fd00::1')), 'admitted');
+	assert.equal(reasonFor(admission({ vips: [ipv6, vip(80)] }), at('10.0.0.1')), 'admitted', 'the IPv4 vip can use it');
+	assert.equal(reasonFor(admission({ vips: [] }), at('10.0.0.1')), 'admitted', 'no vip says what the pool is for');
+});
+
 test('an address twice in a pool is one backend, and the second instance is told so', () => {
 	const a = at('10.0.0.1', { id: 'a' });
 	const b = at('10.0.0.1', { id: 'b' });

@@ -87,6 +87,18 @@ test('every problem is a sentence', () => {
 	]);
 });
 
+test('an IPv6 vip over IPv4 backends is a problem that is told', () => {
+	const prefix = { address: address('2001:db8::10'), length: 128 };
+	const vips = [{ prefix, port: 443, protocol: 'tcp', pool: 'web', flags: [] }] as const;
+	const backend = { address: address('10.0.0.1'), weight: 1, state: 'active', local: false, slots: null, note: null } as const;
+	const problems = (text: string) => {
+		const pools = [poolStatus({ backends: [{ ...backend, address: address(text) }] })];
+		return buildStatus(statusInputs({ reconcile: reconcileStatus({ vips, pools }) })).problems;
+	};
+	assert.deepEqual(problems('10.0.0.1'), ["pool web: 1 IPv4 backend can't serve [2001:db8::10]:443/tcp: its packets for them are dropped"]);
+	assert.deepEqual(problems('fd00::1'), []);
+});
+
 test('the line for the service manager says the state in words', () => {
 	assert.equal(statusLine(statusInputs()), 'serving 1 vip, 1 pool; etcd 0.2s');
 	const reconcile = reconcileStatus({ pools: [poolStatus({ state: 'held', hold: HOLD })] });
@@ -160,6 +172,15 @@ test('why names the reason of a drop and the hold behind it', () => {
 	const dropped = sentence({ backend: null, via: 'none', drop: 'pool_empty' }, poolStatus({ hold: HOLD }));
 	assert.match(dropped, /^Packets from 192\.0\.2\.7:40000 to 203\.0\.113\.10:443\/tcp are dropped: pool empty/);
 	assert.match(dropped, /The guard holds the pool: 3 of 8 vanished without proof\.$/);
+});
+
+test('why never says that a flow goes to a backend that its packets are not sent to', () => {
+	const dropped = sentence({ drop: 'backend_family' });
+	assert.match(
+		dropped,
+		/are dropped: IPv6 packets can't be sent to an IPv4 backend \(backend_family\); they would go to 10\.0\.0\.1, because/,
+	);
+	assert.match(sentence({ drop: 'backend_self' }), /are dropped: 10\.0\.0\.1 is this host itself/);
 });
 
 test('why says that foreign packets are passed on', () => {
