@@ -3,7 +3,7 @@
 // ends it. Retries are spread by full jitter, so that a fleet does not return to a recovering registry at once.
 import { type Env, sleep } from '../env.ts';
 import { messageOf, XdpilotError } from '../errors.ts';
-import type { Logger } from '../log.ts';
+import type { OutageLog } from './outage-log.ts';
 import type { Watch } from './source.ts';
 import type { WatchHealth } from './watch-health.ts';
 
@@ -75,10 +75,9 @@ export function bounded<T>(env: Env, promise: Promise<T>, ms: number, what: stri
 }
 
 export interface LoopOptions {
-	readonly source: string;
 	readonly service: string;
 	readonly env: Env;
-	readonly logger: Logger;
+	readonly outages: OutageLog;
 	readonly health: WatchHealth;
 	readonly backoff?: BackoffLimits;
 	/**
@@ -93,7 +92,10 @@ export interface LoopOptions {
 /** Starts the loop. */
 export function startLoop(opts: LoopOptions): Watch {
 	const abort = new AbortController();
-	const done = runLoop(opts, abort.signal).finally(opts.onClosed);
+	const done = runLoop(opts, abort.signal).finally(() => {
+		opts.outages.closed(opts);
+		opts.onClosed();
+	});
 	return {
 		close() {
 			abort.abort(new XdpilotError('E_SOURCE', `the watch of ${opts.service} was closed`));
@@ -103,12 +105,10 @@ export function startLoop(opts: LoopOptions): Watch {
 }
 
 async function runLoop(opts: LoopOptions, signal: AbortSignal): Promise<void> {
-	const { env, logger, health, source, service } = opts;
+	const { env, outages, health } = opts;
 	const backoff = new Backoff(env, opts.backoff ?? BACKOFF);
-	let said: string | undefined;
 	const settled = () => {
-		if (said !== undefined) logger.info({ source, service }, 'the source answers again');
-		said = undefined;
+		outages.recovered(opts);
 		backoff.reset();
 	};
 	while (!signal.aborted) {
@@ -116,11 +116,8 @@ async function runLoop(opts: LoopOptions, signal: AbortSignal): Promise<void> {
 			await opts.attempt(signal, settled);
 		} catch (e) {
 			if (signal.aborted) return;
-			const reason = messageOf(e);
-			health.failed(reason);
-			// A registry that is away for an hour fails a thousand times: the same words are said once.
-			if (reason !== said) logger.warn({ source, service }, `the source fails: ${reason}`);
-			said = reason;
+			health.failed(messageOf(e));
+			outages.failed(opts, messageOf(e));
 			await sleep(env, backoff.next(), signal).catch(() => undefined);
 		}
 	}

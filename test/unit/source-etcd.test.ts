@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { address } from '../../src/model/address.ts';
 import type { Instance } from '../../src/model/snapshot.ts';
 import { departures, type Evidence } from '../../src/sources/etcd/departures.ts';
+import { etcdError } from '../../src/sources/etcd/etcd-client.ts';
 import { auto } from '../../src/sources/etcd/layouts/auto.ts';
 import { layoutByName } from '../../src/sources/etcd/layouts/by-name.ts';
 import { isRefused } from '../../src/sources/etcd/layouts/layout.ts';
@@ -239,4 +240,21 @@ test('each lease is asked about once, and no more once the registry does not ans
 		evidence({ deleted, leaseOf: (id) => id.slice(1).padStart(4, '1'), hasLeaseEnded: refuse }),
 	);
 	assert.ok(asked < 100, `${asked} questions`);
+});
+
+test('failures are told in words that stay the same from attempt to attempt', () => {
+	const endpoint = { url: 'http://127.0.0.1:2379', secure: false, host: '127.0.0.1', port: 2379 };
+	const said = (message: string) => etcdError(endpoint, new Error(message)).message.replace('etcd at http://127.0.0.1:2379: ', '');
+	assert.equal(
+		said(
+			'14 UNAVAILABLE: No connection established. Last error: connect ECONNREFUSED 127.0.0.1:2379 (2026-01-01T00:00:00.000Z). Resolution note: ',
+		),
+		'connect ECONNREFUSED 127.0.0.1:2379',
+	);
+	assert.equal(
+		said('4 DEADLINE_EXCEEDED: Deadline exceeded after 0.393s,name resolution: 0.063s,Waiting for LB pick'),
+		'no answer in time',
+	);
+	assert.equal(said('the watch was cut: 14 UNAVAILABLE: Connection dropped'), 'the watch was cut: Connection dropped');
+	assert.equal(said('etcdserver: permission denied'), 'etcdserver: permission denied');
 });

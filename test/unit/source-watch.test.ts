@@ -9,6 +9,7 @@ import { address } from '../../src/model/address.ts';
 import type { AbsenceKind, Instance, Snapshot } from '../../src/model/snapshot.ts';
 import { Pace } from '../../src/sources/consul/pace.ts';
 import { printable } from '../../src/sources/foreign-text.ts';
+import { OutageLog } from '../../src/sources/outage-log.ts';
 import { Publisher } from '../../src/sources/publisher.ts';
 import { sourceStatus, WatchHealth } from '../../src/sources/watch-health.ts';
 import { Backoff, bounded, jittered, startLoop } from '../../src/sources/watch-loop.ts';
@@ -62,7 +63,8 @@ test('a bounded promise settles in time, and its timer goes with it', async () =
 function loop(env: VirtualEnv, attempt: (signal: AbortSignal, settled: () => void) => Promise<void>) {
 	const health = new WatchHealth(env);
 	let closed = 0;
-	const watch = startLoop({ source: 's', service: 'web', env, logger: silentLogger(), health, attempt, onClosed: () => closed++ });
+	const outages = new OutageLog('s', silentLogger());
+	const watch = startLoop({ service: 'web', env, outages, health, attempt, onClosed: () => closed++ });
 	return { watch, health, closed: () => closed };
 }
 
@@ -102,6 +104,24 @@ test('a loop goes on at once after an attempt that ended well, and resets its wa
 	assert.equal(starts[11], starts[10], 'no wait after an attempt that ended well');
 	assert.ok((starts[12] ?? 0) - (starts[11] ?? 0) < 100, 'the first wait is short again');
 	await watch.close();
+});
+
+test('the log has one line for all watches that fail alike, and one when all are well again', () => {
+	const lines: string[] = [];
+	const log = (_fields: object, line: string) => lines.push(line);
+	const outages = new OutageLog('s', { ...silentLogger(), warn: log, info: log } as never);
+	const watches = Array.from({ length: 300 }, (_, i) => ({ service: `s${i}` }));
+	for (let attempt = 0; attempt < 5; attempt++) for (const w of watches) outages.failed(w, `refused after ${attempt} ms`);
+	outages.failed(watches[0] ?? assert.fail(), 'no leader');
+	outages.failed(watches[0] ?? assert.fail(), 'no leader');
+	for (const w of watches.slice(1)) outages.recovered(w);
+	outages.recovered(watches[0] ?? assert.fail());
+	outages.recovered(watches[0] ?? assert.fail());
+	assert.deepEqual(lines, ['the source fails: refused after 0 ms', 'the source fails: no leader', 'the source answers again']);
+	outages.failed(watches[0] ?? assert.fail(), 'refused after 7 ms');
+	outages.closed(watches[0] ?? assert.fail());
+	outages.failed(watches[1] ?? assert.fail(), 'refused after 8 ms');
+	assert.equal(lines.length, 5, 'a watch that was closed speaks for nobody');
 });
 
 test('closing a loop in the middle of an attempt aborts it', async () => {

@@ -8,6 +8,7 @@ import { messageOf, XdpilotError } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
 import type { Snapshot } from '../../model/snapshot.ts';
 import { readSecret, readTls } from '../credentials.ts';
+import { OutageLog } from '../outage-log.ts';
 import { Publisher } from '../publisher.ts';
 import type { ServiceQuery, SnapshotListener, Source, SourceStatus, Watch } from '../source.ts';
 import { sourceStatus, WatchHealth } from '../watch-health.ts';
@@ -54,6 +55,7 @@ export class ConsulSource implements Source {
 	readonly #polls = new PQueue({ concurrency: POLLERS });
 	/** Health of read(), told while there is no watch. */
 	readonly #reads: WatchHealth;
+	readonly #outages: OutageLog;
 	#isClosed = false;
 
 	constructor(opts: ConsulSourceOptions) {
@@ -61,6 +63,7 @@ export class ConsulSource implements Source {
 		this.name = opts.name;
 		this.#tuning = { ...TUNING, ...opts.tuning };
 		this.#reads = new WatchHealth(opts.env);
+		this.#outages = new OutageLog(opts.name, opts.logger);
 	}
 
 	watch(query: ServiceQuery, listener: SnapshotListener): Watch {
@@ -74,6 +77,7 @@ export class ConsulSource implements Source {
 			env,
 			logger,
 			tuning: this.#tuning,
+			outages: this.#outages,
 			backoff: this.#tuning.backoff,
 			isStale,
 			open: () => this.#open(query, key),

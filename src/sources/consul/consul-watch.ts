@@ -3,6 +3,7 @@
 // compared, and any error, regression or resync asks again without an index, so that no change can hide behind it.
 import { sleep } from '../../env.ts';
 import { XdpilotError } from '../../errors.ts';
+import type { Logger } from '../../log.ts';
 import type { AbsenceKind } from '../../model/snapshot.ts';
 import type { Publisher } from '../publisher.ts';
 import type { ServiceQuery, Watch } from '../source.ts';
@@ -36,7 +37,9 @@ export interface ConsulSession {
 	close(): void;
 }
 
-export interface ConsulWatchOptions extends Pick<LoopOptions, 'source' | 'env' | 'logger' | 'backoff' | 'onClosed'> {
+export interface ConsulWatchOptions extends Pick<LoopOptions, 'env' | 'outages' | 'backoff' | 'onClosed'> {
+	readonly source: string;
+	readonly logger: Logger;
 	readonly query: ServiceQuery;
 	readonly tuning: ConsulTuning;
 	/** Whether any server may answer. */

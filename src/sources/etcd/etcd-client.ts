@@ -174,11 +174,14 @@ function channelOptions({ keepalive, serverName }: EtcdClientOptions, userAgent:
 	};
 }
 
-/** A failed call in words; the codes of gRPC say little to a reader. @throws nothing */
+/** A failure in words: the codes, timings and dates of gRPC say little to a reader and differ from time to time. */
 export function etcdError(endpoint: EtcdEndpoint, e: unknown): XdpilotError {
-	if (e instanceof XdpilotError) return e;
 	const reason = messageOf(e)
-		.replace(/^\d+ [A-Z_]+: /, '')
+		.replace(/\b\d+ [A-Z_]{4,}: /g, '')
+		.replace(/Deadline exceeded after .*/s, 'no answer in time')
+		.replace(/^No connection established\. Last error: /, '')
+		.replace(/ ?\(\d{4}-\d\d-\d\dT[^)]*\)/g, '')
+		.replace(/\. Resolution note:.*/s, '')
 		.trim();
 	return new XdpilotError('E_SOURCE', `etcd at ${endpoint.url}: ${reason}`, { cause: e, retryable: true });
 }

@@ -3,9 +3,10 @@
 // blocks all others of an etcd3 client.
 import type { EtcdEndpoint, TlsConfig } from '../../config/source-schema.ts';
 import type { Env } from '../../env.ts';
-import { XdpilotError } from '../../errors.ts';
+import { messageOf, XdpilotError } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
 import type { Snapshot } from '../../model/snapshot.ts';
+import { OutageLog } from '../outage-log.ts';
 import { Publisher } from '../publisher.ts';
 import type { ServiceQuery, SnapshotListener, Source, SourceStatus, Watch } from '../source.ts';
 import { sourceStatus, WatchHealth } from '../watch-health.ts';
@@ -38,6 +39,7 @@ export class EtcdSource implements Source {
 	readonly #watches = new Map<Watch, WatchHealth>();
 	/** Health of read(), told while there is no watch. */
 	readonly #reads: WatchHealth;
+	readonly #outages: OutageLog;
 	#isClosed = false;
 
 	constructor(opts: EtcdSourceOptions) {
@@ -45,6 +47,7 @@ export class EtcdSource implements Source {
 		this.name = opts.name;
 		this.#tuning = { backoff: BACKOFF, ...ETCD_TUNING, ...opts.tuning };
 		this.#reads = new WatchHealth(opts.env);
+		this.#outages = new OutageLog(opts.name, opts.logger);
 	}
 
 	watch({ service }: ServiceQuery, listener: SnapshotListener): Watch {
@@ -56,6 +59,7 @@ export class EtcdSource implements Source {
 			service,
 			env,
 			logger,
+			outages: this.#outages,
 			tuning: this.#tuning,
 			members: this.#members(service),
 			view: new ServiceView(layout, prefix, service),
@@ -71,7 +75,7 @@ export class EtcdSource implements Source {
 		const { env, layout, prefix } = this.#opts;
 		const members = this.#members(service);
 		const view = new ServiceView(layout, prefix, service);
-		let failure = new XdpilotError('E_SOURCE', `etcd was not asked about ${service}: the time was over`);
+		let failure: XdpilotError | undefined;
 		for (let left = this.#opts.endpoints.length; left > 0 && !signal.aborted; left--) {
 			try {
 				const revision = await this.#list(members, view, signal);
@@ -80,12 +84,14 @@ export class EtcdSource implements Source {
 				const sorted = [...instances].sort((a, b) => (a.id < b.id ? -1 : 1));
 				return { source: this.name, service, revision, observedAt: env.now(), instances: sorted, rejected, absences: [] };
 			} catch (e) {
-				failure = etcdError(members.endpoint, e);
+				failure = e instanceof XdpilotError ? e : new XdpilotError('E_INTERNAL', messageOf(e), { cause: e });
 				members.moveOn();
 			}
 		}
-		this.#reads.failed(failure.message);
-		throw failure;
+		const late = `the time to read ${service} was over`;
+		const error = failure === undefined || signal.aborted ? new XdpilotError('E_SOURCE', late, { cause: failure }) : failure;
+		this.#reads.failed(error.message);
+		throw error;
 	}
 
 	status(): SourceStatus {
@@ -105,6 +111,7 @@ export class EtcdSource implements Source {
 
 	/** Fills the view from the member in use; the revision. */
 	async #list(members: Members, view: ServiceView, signal: AbortSignal): Promise<string> {
+		const { endpoint } = members;
 		const client = await members.client();
 		const onAbort = () => void client.close();
 		signal.addEventListener('abort', onAbort, { once: true });
@@ -113,6 +120,8 @@ export class EtcdSource implements Source {
 			const list = await client.list(view.prefix);
 			view.replace(list.entries);
 			return String(list.revision);
+		} catch (e) {
+			throw etcdError(endpoint, e);
 		} finally {
 			signal.removeEventListener('abort', onAbort);
 			await client.close();

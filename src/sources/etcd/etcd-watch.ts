@@ -3,19 +3,18 @@
 // new list. Nothing is ever resumed. A cluster that is suddenly another one, or older than before, is believed as to
 // what it has, not as to what it lacks.
 import type { Timer } from '../../env.ts';
-import { XdpilotError } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
 import type { Publisher } from '../publisher.ts';
 import type { Watch } from '../source.ts';
 import type { WatchHealth } from '../watch-health.ts';
-import { bounded, jittered, startLoop } from '../watch-loop.ts';
+import { bounded, jittered, type LoopOptions, startLoop } from '../watch-loop.ts';
 import { departures } from './departures.ts';
 import { type EtcdClient, type EtcdList, etcdError } from './etcd-client.ts';
 import type { Members, MembersOptions } from './members.ts';
 import type { ServiceView } from './service-view.ts';
 import type { WatchBatch, WatchFeed } from './watch-feed.ts';
 
-export interface EtcdWatchOptions extends Pick<MembersOptions, 'env' | 'tuning'> {
+export interface EtcdWatchOptions extends Pick<MembersOptions, 'env' | 'tuning'>, Pick<LoopOptions, 'outages'> {
 	readonly source: string;
 	readonly service: string;
 	readonly logger: Logger;
@@ -30,13 +29,12 @@ export interface EtcdWatchOptions extends Pick<MembersOptions, 'env' | 'tuning'>
 type Identity = Pick<EtcdList, 'revision' | 'clusterId'>;
 
 export function watchEtcd(opts: EtcdWatchOptions): Watch {
-	const { source, service, env, logger, health, publisher, tuning, onClosed } = opts;
+	const { service, env, outages, health, publisher, tuning, onClosed } = opts;
 	const follower = new EtcdFollower(opts);
 	const loop = startLoop({
-		source,
 		service,
 		env,
-		logger,
+		outages,
 		health,
 		backoff: tuning.backoff,
 		attempt: (signal, settled) => follower.attempt(signal, settled),
@@ -90,8 +88,7 @@ class EtcdFollower {
 
 	/** Ends the feed when a complete list is due, or when the member turns out to be dead or another one. */
 	#startTimers(client: EtcdClient, feed: WatchFeed): () => void {
-		const { env, tuning, health, view, members } = this.#opts;
-		const { endpoint } = members;
+		const { env, tuning, health, view } = this.#opts;
 		const resync = env.setTimer(jittered(env, tuning.resyncMs), () => feed.end());
 		let probe: Timer;
 		let isStopped = false;
@@ -99,11 +96,11 @@ class EtcdFollower {
 			try {
 				const head = await client.head(view.prefix);
 				const strange = this.#difference(head);
-				if (strange !== undefined) return feed.end(new XdpilotError('E_SOURCE', strange, { retryable: true }));
+				if (strange !== undefined) throw new Error(strange);
 				health.good();
 				if (!isStopped) schedule();
 			} catch (e) {
-				feed.end(etcdError(endpoint, e));
+				feed.end(e);
 			}
 		};
 		const schedule = () => {

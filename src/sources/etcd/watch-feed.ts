@@ -3,7 +3,7 @@
 // are attached before anything can arrive, and what etcd3 would do next (reconnect, resume) is cut off at once.
 import type { IEvent, IWatchResponse, Watcher } from 'etcd3';
 import type { Env } from '../../env.ts';
-import { messageOf, XdpilotError } from '../../errors.ts';
+import { messageOf } from '../../errors.ts';
 
 export interface WatchBatch {
 	/** In the order of the registry; empty when only progress was reported. */
@@ -19,7 +19,7 @@ export class WatchFeed {
 	readonly #env: Env;
 	#pending: WatchBatch[] = [];
 	/** Why nothing will come any more; undefined inside: it was ended on purpose. */
-	#end: { readonly error: XdpilotError | undefined } | undefined;
+	#end: { readonly error: unknown } | undefined;
 	#isConnected = false;
 	#wake: (() => void) | undefined;
 	#onEnd: (e: unknown) => void = () => undefined;
@@ -31,7 +31,9 @@ export class WatchFeed {
 		this.#env = env;
 		watcher.on('data', (response: IWatchResponse) => this.#onData(response));
 		watcher.on('disconnected', (e?: Error) => this.#break(`the watch was cut: ${e === undefined ? 'no reason given' : messageOf(e)}`));
-		watcher.on('error', (e: Error) => this.#break(`the watch was cancelled: ${messageOf(e)}`));
+		watcher.on('error', (e: Error) =>
+			this.#break(`the watch was refused: ${messageOf(e).replace(/^Watcher canceled: $/, 'its start is compacted away')}`),
+		);
 		watcher.on('end', () => this.#break('the watch ended'));
 		this.connected = new Promise((resolve, reject) => {
 			watcher.on('connected', () => {
@@ -44,7 +46,7 @@ export class WatchFeed {
 		this.connected.catch(() => undefined);
 	}
 
-	/** Waits for events: all that have arrived, as one batch; undefined when end() was called. @throws XdpilotError when the watch broke */
+	/** Waits for events: all that have arrived, as one batch; undefined when end() was called. @throws why the watch broke */
 	async take(): Promise<WatchBatch | undefined> {
 		while (this.#pending.length === 0 && this.#end === undefined) {
 			await new Promise<void>((resolve) => {
@@ -60,11 +62,11 @@ export class WatchFeed {
 	}
 
 	/** Makes take() return undefined, or throw. */
-	end(error?: XdpilotError): void {
+	end(error?: unknown): void {
 		if (this.#end !== undefined) return;
 		this.#end = { error };
 		this.#pending = [];
-		this.#onEnd(error ?? new XdpilotError('E_SOURCE', 'the watch was closed'));
+		this.#onEnd(error ?? new Error('the watch was closed'));
 		this.#wake?.();
 	}
 
@@ -81,7 +83,7 @@ export class WatchFeed {
 	}
 
 	#break(reason: string): void {
-		this.end(new XdpilotError('E_SOURCE', reason.replace(/: (\d+ [A-Z_]+: )?(Watcher canceled: )?$/, ''), { retryable: true }));
+		this.end(new Error(reason));
 		// Now, before the library's own reconnect: it would resume after changes that it never delivered.
 		this.#watcher.cancel().catch(() => undefined);
 	}
