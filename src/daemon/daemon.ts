@@ -114,7 +114,7 @@ export class Daemon {
 	why(flow: Flow): WhyReport {
 		const { datapath, reconciler } = this.#run;
 		const verdict = datapath.explain(flow);
-		const pool = reconciler.status().pools.find((p) => p.name === verdict.pool);
+		const pool = verdict.pool === null ? undefined : reconciler.poolStatus(verdict.pool);
 		return explainFlow({ flow, verdict, pool, now: this.#parts.env.wallNow() });
 	}
 

@@ -101,12 +101,13 @@ class Application {
 		);
 		if (removals.size === 0) return;
 		const { pools } = this.#datapath.actual();
-		for (const [pool, gone] of removals) {
+		// Together: their grace periods are one.
+		const removed = [...removals].map(async ([pool, gone]) => {
 			const isFree = (a: Address) => (pools.get(pool)?.backends.get(a)?.weight ?? 0) === 0;
 			const addresses = gone.map((c) => c.address).filter(isFree);
-			if (addresses.length === 0) continue;
-			await this.#datapath.removeBackends(pool, addresses).catch((e: unknown) => this.#fail([pool], e));
-		}
+			if (addresses.length > 0) await this.#datapath.removeBackends(pool, addresses).catch((e: unknown) => this.#fail([pool], e));
+		});
+		await Promise.all(removed);
 	}
 
 	async #removePools(): Promise<void> {

@@ -2,7 +2,7 @@
 // The loop: snapshots go through the guards, changed pools into the queue, and one round at a time makes the data plane
 // equal to what is desired. Level-based: a round compares all that its pools should be with what the maps hold, so a
 // lost or failed round is made up for by the next. A pool that fails is marked and tried again; it blocks no other.
-import type { Datapath, DatapathLimits, RingSwap } from '../datapath/datapath.ts';
+import type { ActualState, Datapath, DatapathLimits, RingSwap } from '../datapath/datapath.ts';
 import type { Env } from '../env.ts';
 import { isServing } from '../guard/belief.ts';
 import { PoolGuard } from '../guard/pool-guard.ts';
@@ -19,7 +19,7 @@ import { planChanges } from './plan.ts';
 import { type PoolRecord, poolStatus } from './pool-record.ts';
 import { DirtyQueue } from './queue.ts';
 import type { PoolSettings, Settings } from './settings.ts';
-import type { ReconcileStatus } from './status.ts';
+import type { PoolStatus, ReconcileStatus } from './status.ts';
 
 export interface ReconcilerOptions {
 	readonly env: Env;
@@ -118,18 +118,24 @@ export class Reconciler {
 		const actual = this.#opts.datapath.actual();
 		const names = [...this.#pools.keys()].sort();
 		return {
-			pools: names.flatMap((name) => {
-				const record = this.#pools.get(name);
-				if (record === undefined) return [];
-				const { env, sourceState } = this.#opts;
-				return poolStatus(record, actual.pools.get(name), this.#limits.ringSize, sourceState(record.settings.source), env);
-			}),
+			pools: names.flatMap((name) => this.#statusOf(name, actual) ?? []),
 			vips: [...actual.vips.values()],
 			waitingVips: [...this.#waitingVips].map(([vip, reason]) => ({ vip, reason })),
 			error: this.#rest.message,
 			applied: this.#applied,
 			swaps: this.#swaps,
 		};
+	}
+
+	/** Of one pool; undefined when the configuration has none of that name. */
+	poolStatus(name: string): PoolStatus | undefined {
+		return this.#statusOf(name, this.#opts.datapath.actual());
+	}
+
+	#statusOf(name: string, actual: ActualState): PoolStatus | undefined {
+		const record = this.#pools.get(name);
+		const { env, sourceState } = this.#opts;
+		return record && poolStatus(record, actual.pools.get(name), this.#limits.ringSize, sourceState(record.settings.source), env);
 	}
 
 	/** Stops; the round that runs is finished first. What the maps hold stays. */
