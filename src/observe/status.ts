@@ -50,7 +50,8 @@ export function daemonState({ info, sources, reconcile }: Pick<StatusInputs, 'in
 	const broken = reconcile.error !== null || info.mode === 'none' || reconcile.pools.some((pool) => pool.state === 'error');
 	if (broken || sources.some((source) => source.state === 'down' || source.state === 'stale')) return 'degraded';
 	if (reconcile.pools.some((pool) => pool.hold !== null)) return 'holding';
-	return info.adopted && reconcile.pools.some((pool) => !pool.answered) ? 'adopted' : 'ok';
+	if (info.adopted && reconcile.pools.some((pool) => !pool.answered)) return 'adopted';
+	return sources.some(isUnanswered) ? 'degraded' : 'ok';
 }
 
 /** The line for systemd and for the log: "serving 2 vips, 3 pools; etcd 0.2s; web holds 3 of 8". */
@@ -67,9 +68,11 @@ function problemsOf({ info, sources, reconcile }: StatusInputs): string[] {
 	if (reconcile.error !== null) lines.push(reconcile.error);
 	if (info.mode === 'none') lines.push(`no program is attached to ${info.interface}: nothing is forwarded`);
 	for (const pool of reconcile.pools) if (pool.error !== null) lines.push(`pool ${pool.name}: ${pool.error}`);
-	for (const source of sources) if (source.state === 'down' || source.state === 'stale') lines.push(sourceProblem(source));
+	for (const source of sources) {
+		if (source.state === 'down' || source.state === 'stale' || isUnanswered(source)) lines.push(sourceProblem(source));
+	}
 	for (const { name, hold } of reconcile.pools) if (hold !== null) lines.push(`pool ${name} is held: ${hold.reason}`);
-	for (const pool of reconcile.pools) if (pool.state === 'empty') lines.push(`pool ${pool.name} has no active backend`);
+	for (const pool of reconcile.pools) if (pool.state === 'empty' && pool.answered) lines.push(`pool ${pool.name} has no active backend`);
 	for (const { vip, reason } of reconcile.waitingVips) lines.push(`vip ${vip} is not served yet: ${reason}`);
 	for (const pool of reconcile.pools) {
 		lines.push(...familyProblem(pool, reconcile.vips));
@@ -86,9 +89,16 @@ function familyProblem(pool: PoolStatus, vips: readonly Vip[]): string[] {
 	return [`pool ${pool.name}: ${counted(ipv4, 'IPv4 backend')} can't serve ${vipKey(ipv6)}: its packets for them are dropped`];
 }
 
+/** Asked in vain since the start; without an error it has merely not been waited for yet. */
+function isUnanswered({ state, error }: SourceStatus): boolean {
+	return state === 'never' && error !== null;
+}
+
 function sourceProblem({ name, state, age_seconds: age, error }: SourceStatus): string {
+	const why = error === null ? '' : ` (${error})`;
+	if (state === 'never') return `source ${name} has never answered${why}`;
 	const since = age === null ? 'has never answered' : `last answered ${formatAge(age)} ago`;
-	return `source ${name} is ${state}: it ${since}${error === null ? '' : ` (${error})`}`;
+	return `source ${name} is ${state}: it ${since}${why}`;
 }
 
 function vipReport(vip: Vip, counters: DatapathCounters): VipReport {

@@ -99,6 +99,17 @@ test('an IPv6 vip over IPv4 backends is a problem that is told', () => {
 	assert.deepEqual(problems('fd00::1'), []);
 });
 
+test('a registry that is out of reach from the start is a problem, not a calm state', () => {
+	const source = { name: 'etcd', kind: 'etcd', state: 'never', age_seconds: null, error: 'connect ECONNREFUSED' } as const;
+	const reconcile = reconcileStatus({ pools: [poolStatus({ state: 'empty', answered: false, backends: [] })] });
+	const report = buildStatus(statusInputs({ sources: [source], reconcile }));
+	assert.equal(report.state, 'degraded');
+	assert.deepEqual(report.problems, ['source etcd has never answered (connect ECONNREFUSED)']);
+	assert.equal(daemonState(statusInputs({ sources: [{ ...source, error: null }], reconcile })), 'ok', 'it was asked just now');
+	const info = { interface: 'eth0', mode: 'native', adopted: true } as const;
+	assert.equal(daemonState(statusInputs({ info, sources: [source], reconcile })), 'adopted', 'traffic goes on as before');
+});
+
 test('the line for the service manager says the state in words', () => {
 	assert.equal(statusLine(statusInputs()), 'serving 1 vip, 1 pool; etcd 0.2s');
 	const reconcile = reconcileStatus({ pools: [poolStatus({ state: 'held', hold: HOLD })] });
