@@ -64,10 +64,8 @@ async function perform(stage: Stage, opts: DemoOptions, begin: number): Promise<
 	const acts = await runActs(stage);
 	const to = env.wallNow();
 	const why = await explainOne(stage);
-	await finishLoad(stage);
-	const diedAt = (name: string) => (name === acts.death.backend ? acts.death.at : null);
-	const records = network.backends.map((b) => ({ name: b.name, flows: b.seen.values(), diedAt: diedAt(b.name) }));
-	const verdict = judge({ ...acts, to, exchanges: network.load.exchanges, records: records.map((r) => ({ ...r, flows: [...r.flows] })) });
+	await finishLoad(stage, acts.death);
+	const verdict = judge({ ...acts, to, exchanges: network.load.exchanges, records: network.records(acts.death) });
 	showVerdict(screen, verdict);
 	showWhy(screen, why.sentence);
 	showNextSteps(screen);

@@ -18,6 +18,7 @@ import type { Registry, RegistryKind } from './registry/registry.ts';
 import { startRegistry } from './registry/start.ts';
 import { Topology, type TopologyNode, topologyId } from './topology.ts';
 import type { LoadPlan, Target } from './traffic/exchange.ts';
+import type { BackendRecord } from './traffic/tally.ts';
 
 export const DEMO_PREFIX = 'xdpilot-demo';
 export const VIP4 = address('203.0.113.10');
@@ -52,6 +53,7 @@ export class DemoNetwork {
 		this.#env = opts.env;
 		this.topology = topology;
 		this.folder = folder;
+		process.on('exit', this.#onExit);
 		this.socket = join(folder, 'control.sock');
 		this.registry = startRegistry(opts.registry, opts.env, topology, { folder, entriesOf, program: opts.program });
 		const configPath = join(folder, 'xdpilot.yaml');
@@ -125,6 +127,11 @@ export class DemoNetwork {
 		return { ...load, targets: TARGETS, sources: [client.ipv4, client.ipv6] };
 	}
 
+	/** What every backend has written down so far. */
+	records(death: { readonly backend: string; readonly at: number }): BackendRecord[] {
+		return this.backends.map((b) => ({ name: b.name, flows: [...b.seen.values()], diedAt: b.name === death.backend ? death.at : null }));
+	}
+
 	/** @throws XdpilotError E_DEMO when something that should run has ended */
 	check(): void {
 		this.registry.check();
@@ -138,14 +145,18 @@ export class DemoNetwork {
 
 	/** Lets this process exit while everything goes on. */
 	release(): void {
+		process.off('exit', this.#onExit);
 		for (const b of this.backends) b.stay();
 		this.topology.release();
 	}
 
 	async remove(): Promise<void> {
 		await this.topology.remove();
-		rmSync(this.folder, { recursive: true, force: true });
+		this.#onExit();
+		process.off('exit', this.#onExit);
 	}
+
+	readonly #onExit = () => rmSync(this.folder, { recursive: true, force: true });
 
 	async #startMember(node: TopologyNode): Promise<void> {
 		const backend = await this.#startBackend(node);

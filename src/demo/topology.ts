@@ -2,7 +2,8 @@
 // A complete network in namespaces: client - router - load balancer, and router - each backend, with direct server
 // return. IPv4 and IPv6. Names carry the maker's pid, so that several can exist at once and leftovers of a dead maker
 // can be told; remove() takes everything away, whatever state it is in. Nothing outside these namespaces is touched.
-import { existsSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, rmSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import type { Env } from '../env.ts';
 import { XdpilotError } from '../errors.ts';
@@ -80,6 +81,7 @@ export class Topology {
 	/** Builds it; on failure everything that was made is removed first. @throws XdpilotError E_HOST */
 	static async create(env: Env, opts: TopologyOptions): Promise<Topology> {
 		const topology = new Topology(env, opts);
+		process.on('exit', topology.#onExit);
 		try {
 			await topology.#build();
 			return topology;
@@ -112,6 +114,7 @@ export class Topology {
 
 	/** Lets this process exit while the network stays. */
 	release(): void {
+		process.off('exit', this.#onExit);
 		for (const p of this.#processes) p.release();
 	}
 
@@ -130,14 +133,25 @@ export class Topology {
 	async remove(): Promise<void> {
 		this.#isClosed = true;
 		await Promise.all([...this.#working, ...this.#processes.map((p) => p.stop(this.#env, STOP_GRACE_MS))]);
-		const nodes = [this.client, this.lb, ...this.backends].map((n) => n.netns);
-		await removeNetns([...nodes, ...this.#late, this.routerNetns]);
+		await removeNetns(this.#namespaces());
 		await rm(this.pinPath, { recursive: true, force: true });
+		process.off('exit', this.#onExit);
 	}
 
 	/** Commands that let a person look around. */
 	lookAround(): string[] {
 		return [this.client, this.lb, ...this.backends].map((n) => `nsenter --net=${n.netns} bash`);
+	}
+
+	/** The process ends without remove(): a reader that closed the pipe, a bug. Nothing asynchronous runs any more. */
+	readonly #onExit = () => {
+		this.abort();
+		for (const path of this.#namespaces()) if (existsSync(path)) spawnSync('ip', ['netns', 'delete', nameOf(path)], { timeout: 5000 });
+		rmSync(this.pinPath, { recursive: true, force: true });
+	};
+
+	#namespaces(): string[] {
+		return [...[this.client, this.lb, ...this.backends].map((n) => n.netns), ...this.#late, this.routerNetns];
 	}
 
 	async #addBackend(): Promise<TopologyNode> {

@@ -58,6 +58,17 @@ export function judgePreflight(facts: PreflightFacts): PreflightItem[] {
 	return [judgeKernel(facts), judgePrivileges(facts), judgeBtf(facts), judgeBpffs(facts)];
 }
 
+/** For the demo: making network namespaces takes more than XDP does. */
+export function judgeNamespaces({ capabilities }: PreflightFacts): PreflightItem {
+	const ok = ((capabilities >> CAP_SYS_ADMIN) & 1n) === 1n;
+	return {
+		id: 'privileges',
+		ok,
+		what: ok ? 'CAP_SYS_ADMIN' : 'CAP_SYS_ADMIN missing, without which no network namespace can be made',
+		mend: ok ? '' : 'run it as root, outside of containers or in a privileged one',
+	};
+}
+
 /** @throws XdpilotError E_PERMISSION or E_PLATFORM with a line for every failing item */
 export function requirePreflight(items: readonly PreflightItem[]): void {
 	const failing = items.filter((i) => !i.ok);

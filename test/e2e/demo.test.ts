@@ -133,6 +133,15 @@ test('Ctrl-C at any time leaves nothing behind', { skip, timeout }, async (t) =>
 	}
 });
 
+test('a reader that goes away early leaves nothing behind either', { skip, timeout }, async (t) => {
+	const demo = start(t, '--source', 'file');
+	await until('traffic flows', () => /1 {2}Three backends/.test(demo.stdout()), 60_000);
+	demo.child.stdout?.destroy();
+	await demo.ended;
+	await until('all is gone', () => leftBy(demo.child.pid).length === 0, 5000).catch(() => {});
+	assert.deepEqual(leftBy(demo.child.pid), []);
+});
+
 test('what a killed demo left is taken away by the next one, and its processes died with it', { skip, timeout }, async (t) => {
 	const demo = start(t, '--source', 'file');
 	await until('traffic flows', () => /1 {2}Three backends/.test(demo.stdout()), 60_000);

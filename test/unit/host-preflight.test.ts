@@ -2,7 +2,7 @@
 // What a machine lacks is said in one line each, with its mend; what it has is said too.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { judgePreflight, type PreflightFacts, requirePreflight } from '../../src/host/preflight.ts';
+import { judgeNamespaces, judgePreflight, type PreflightFacts, requirePreflight } from '../../src/host/preflight.ts';
 
 const GOOD: PreflightFacts = {
 	kernelRelease: '6.1.0-18-amd64',
@@ -34,6 +34,11 @@ test('names what is missing and how to get it', () => {
 	assert.match(failing({ capabilities: 1n << 12n })[0] ?? '', /^privileges: CAP_BPF missing \/ .*container/);
 	assert.match(failing({ hasBtf: false })[0] ?? '', /^btf: .*CONFIG_DEBUG_INFO_BTF=y/);
 	assert.match(failing({ hasBpffs: false })[0] ?? '', /^bpffs: .*mount -t bpf bpf \/sys\/fs\/bpf$/);
+});
+
+test('knows that namespaces take CAP_SYS_ADMIN', () => {
+	assert.equal(judgeNamespaces({ ...GOOD, capabilities: 1n << 21n }).ok, true);
+	assert.match(judgeNamespaces(GOOD).what, /^CAP_SYS_ADMIN missing/);
 });
 
 test('tells missing privileges from a missing platform by its code', () => {

@@ -9,7 +9,15 @@ import type { RegistryKind } from '../../demo/registry/registry.ts';
 import { Screen, type Sink } from '../../demo/screen.ts';
 import { systemEnv } from '../../env.ts';
 import { EXIT, XdpilotError } from '../../errors.ts';
-import { BPFFS_PATH, isBpffs, judgePreflight, mountBpffs, readPreflightFacts, requirePreflight } from '../../host/preflight.ts';
+import {
+	BPFFS_PATH,
+	isBpffs,
+	judgeNamespaces,
+	judgePreflight,
+	mountBpffs,
+	readPreflightFacts,
+	requirePreflight,
+} from '../../host/preflight.ts';
 import { loadNative } from '../../native/binding.ts';
 import type { CliContext } from '../context.ts';
 import { jsonOption } from '../options.ts';
@@ -74,7 +82,9 @@ async function demo(context: CliContext, options: Options): Promise<void> {
 async function requireMachine(): Promise<void> {
 	const facts = await readPreflightFacts();
 	const canMount = facts.isRoot && !facts.hasBpffs;
-	requirePreflight(judgePreflight({ ...facts, hasBpffs: facts.hasBpffs || canMount }));
+	const items = judgePreflight({ ...facts, hasBpffs: facts.hasBpffs || canMount });
+	// One line is enough where all privileges are missing.
+	requirePreflight(items.every((i) => i.ok) ? [judgeNamespaces(facts)] : items);
 	if (canMount) await mountBpffs();
 	if (!(await isBpffs(BPFFS_PATH))) throw new XdpilotError('E_PLATFORM', `no BPF file system at ${BPFFS_PATH}`);
 }

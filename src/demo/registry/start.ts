@@ -11,8 +11,8 @@ import type { Announcement } from './announcement.ts';
 import { FileRegistry } from './file-registry.ts';
 import type { Registry, RegistryKind, RegistryPlan } from './registry.ts';
 
-/** etcd takes no lease below 1.5 times its election timeout; two seconds leave room for a slow machine. */
-const TTL_SECONDS = 2;
+/** Long enough that a machine which stands still for two seconds loses no backend, short enough to watch one die. */
+const TTL_SECONDS = 3;
 const ETCD_PREFIX = '/services/';
 const ETCD_PORT = 2379;
 const CONSUL_PORT = 8500;
