@@ -42,7 +42,7 @@ function vipTable(vips: readonly VipReport[], paint: Paint): string[] {
 			{ title: 'packets', value: (vip) => vip.packets },
 			{ title: 'bytes', value: (vip) => vip.bytes },
 			{ title: 'new flows', value: (vip) => vip.new_flows },
-			{ title: 'flags', value: (vip) => vip.flags.join(','), optional: true },
+			{ title: 'flags', value: (vip) => vip.flags.join(','), omit: 'empty' },
 		],
 		paint,
 	);
@@ -70,7 +70,7 @@ function poolTable({ pools }: StatusReport, paint: Paint): string[] {
 			{ title: 'revision', value: (pool) => pool.revision },
 			{ title: 'ring', value: (pool) => pool.ring?.generation ?? null },
 			{ title: 'digest', value: (pool) => pool.ring?.digest?.replace(/^sha256:/, '').slice(0, 12) ?? null },
-			{ title: 'refused', value: (pool) => pool.rejected.length, optional: true },
+			{ title: 'refused', value: (pool) => pool.rejected.length, omit: 'empty' },
 			{ title: 'last change', value: (pool) => pool.last_change && `${pool.last_change.at} ${pool.last_change.summary}` },
 		],
 		paint,
@@ -94,7 +94,7 @@ function backendTable(pools: readonly PoolReport[], paint: Paint, limit: number)
 	return renderTable(
 		backendRows(pools, limit),
 		[
-			{ title: 'pool', value: (row) => row.pool, optional: true },
+			{ title: 'pool', value: (row) => row.pool, omit: 'same' },
 			{ title: 'backend', value: (row) => row.address },
 			{
 				title: 'state',
@@ -105,7 +105,7 @@ function backendTable(pools: readonly PoolReport[], paint: Paint, limit: number)
 			{ title: 'slots', value: (row) => row.slots },
 			{ title: 'packets', value: (row) => row.packets },
 			{ title: 'bytes', value: (row) => row.bytes },
-			{ title: 'note', value: (row) => row.note, optional: true },
+			{ title: 'note', value: (row) => row.note, omit: 'empty' },
 		],
 		paint,
 	);
@@ -119,7 +119,7 @@ function sourceTable(sources: readonly SourceStatus[], paint: Paint): string[] {
 			{ title: 'kind', value: (source) => source.kind },
 			{ title: 'state', value: (source) => source.state, colour: (source) => (source.state === 'up' ? 'green' : 'yellow') },
 			{ title: 'answered', value: (source) => (source.age_seconds === null ? 'never' : `${formatAge(source.age_seconds)} ago`) },
-			{ title: 'error', value: (source) => source.error, optional: true },
+			{ title: 'error', value: (source) => source.error, omit: 'empty' },
 		],
 		paint,
 	);

@@ -7,13 +7,13 @@ export interface Column<Row> {
 	readonly title: string;
 	readonly value: (row: Row) => string | number | null;
 	readonly colour?: (row: Row) => Colour | undefined;
-	/** Left out when it says the same for every row. */
-	readonly optional?: boolean;
+	/** Left out when every row says the same, or when no row says anything (null, "" or 0). */
+	readonly omit?: 'same' | 'empty';
 }
 
 /** Lines without a newline at their end. Unknown values are "-". */
 export function renderTable<Row>(rows: readonly Row[], columns: readonly Column<Row>[], paint: Paint): string[] {
-	const shown = columns.filter((column) => !column.optional || new Set(rows.map(column.value)).size > 1);
+	const shown = columns.filter((column) => !isOmitted(column, rows.map(column.value)));
 	const texts = rows.map((row) => shown.map((column) => cell(column.value(row))));
 	const isNumber = shown.map((column) => {
 		const known = rows.map(column.value).filter((value) => value !== null);
@@ -31,6 +31,11 @@ export function renderTable<Row>(rows: readonly Row[], columns: readonly Column<
 			.join('  ');
 	const titles = shown.map((column) => column.title.toUpperCase());
 	return [line(titles, []), ...texts.map((cells, r) => line(cells, colours(shown, rows[r])))];
+}
+
+function isOmitted<Row>({ omit }: Column<Row>, values: readonly (string | number | null)[]): boolean {
+	if (omit === 'same') return new Set(values).size <= 1;
+	return omit === 'empty' && !values.some(Boolean);
 }
 
 function colours<Row>(columns: readonly Column<Row>[], row: Row | undefined): (Colour | undefined)[] {

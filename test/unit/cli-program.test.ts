@@ -129,13 +129,26 @@ test('tables align numbers to the right and leave out columns that say nothing',
 			[
 				{ title: 'pool', value: (r) => r.name },
 				{ title: 'packets', value: (r) => r.packets },
-				{ title: 'state', value: (r) => r.state, optional: true },
+				{ title: 'state', value: (r) => r.state, omit: 'same' },
 				{ title: 'note', value: (r) => r.note },
 			],
 			PLAIN,
 		),
 		['POOL          PACKETS  NOTE', 'web              1200  -', 'api-internal        7  -'],
 	);
+});
+
+test('a column that may be empty is shown as soon as a row says something, be it the only row', () => {
+	const titles = (error: string | number | null) => {
+		const columns = [
+			{ title: 'source', value: () => 'etcd' },
+			{ title: 'error', value: () => error, omit: 'empty' },
+		] as const;
+		return renderTable([{}], columns, PLAIN)[0];
+	};
+	assert.equal(titles('connect ECONNREFUSED'), 'SOURCE  ERROR');
+	assert.equal(titles(2), 'SOURCE  ERROR');
+	for (const nothing of [null, '', 0]) assert.equal(titles(nothing), 'SOURCE');
 });
 
 test('colour only on a terminal, and not with NO_COLOR', () => {
