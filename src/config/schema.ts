@@ -66,7 +66,7 @@ export const datapathSchema = z
 		max_frame: integer(
 			590,
 			65_535,
-			'Longest Ethernet frame that may leave, header included; longer ones are handled by `too_big`.',
+			'Longest Ethernet frame taken for a vip, its header included, the outer header not yet added; longer ones are handled by `too_big`.',
 		).default(1514),
 		ring_size: ringSize
 			.refine(isPrime, { error: 'a prime', params: { expected: 'a prime number, such as 65537 (default), 16381 or 131071' } })

@@ -17,8 +17,12 @@ const IN_IPV6: Target = { address: address('2001:db8:113::10'), port: 80 };
 const IPV4_IN_IPV6: Target = { address: address('203.0.113.46'), port: 80 };
 const TARGETS = [IN_IPV4, IN_IPV6, IPV4_IN_IPV6];
 const NAMES = ['b1', 'b2', 'b3'];
+/** What fits into 1500 bytes behind an outer IPv6 header; a frame has 14 more. */
+const LARGEST_PACKET = 1460;
+const DATAPATH = { max_frame: LARGEST_PACKET + 14 };
 const BULK_PORT = 81;
 const BULK_BYTES = 400_000;
+const MTU = fileURLToPath(new URL('../support/traffic-mtu.py', import.meta.url));
 const ICMP = fileURLToPath(new URL('../support/traffic-icmp.py', import.meta.url));
 
 const CONFIG = {
@@ -38,7 +42,7 @@ describe('packets through the load balancer', { skip: whyNoFabric() ?? false, ti
 	before(async () => {
 		fabric = await Fabric.create(
 			{ after: (fn) => closers.push(fn as () => unknown) },
-			{ label: 'fwd', backends: 3, targets: TARGETS, config: CONFIG },
+			{ label: 'fwd', backends: 3, targets: TARGETS, config: CONFIG, datapath: DATAPATH },
 		);
 		fabric.register(fabric.backends);
 		await fabric.daemon.start((s) => s.state === 'ok' && hasRings(s, 3));
@@ -102,6 +106,19 @@ describe('packets through the load balancer', { skip: whyNoFabric() ?? false, ti
 		assert.deepEqual(await errorCounters(), expected);
 		await load.stop();
 		assert.deepEqual(failures(load.exchanges), []);
+	});
+
+	test('a datagram that leaves no room for the outer header is refused with the size that does', async () => {
+		const { client } = fabric.topology;
+		const vips = TARGETS.map((t) => t.address);
+		const found: { target: string; mtu: number | null; answer: string }[] = JSON.parse(
+			await fabric.topology.run(client, ['python3', MTU, '80', ...vips], 60_000),
+		);
+		assert.deepEqual(
+			found.map((f) => [f.target, f.mtu]),
+			vips.map((vip) => [vip, LARGEST_PACKET]),
+		);
+		for (const { target, answer } of found) assert.ok(NAMES.includes(answer), `${target}: ${answer}`);
 	});
 
 	test('a narrow link on the way to the client is discovered: large answers arrive from every backend', async () => {

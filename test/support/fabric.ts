@@ -26,6 +26,8 @@ export interface FabricOptions {
 	readonly targets: readonly Target[];
 	/** `pools` and `vips` of the configuration; pools take service `web` (IPv4) or `web6` from source `file`. */
 	readonly config: object;
+	/** Further keys of `datapath`. */
+	readonly datapath?: object;
 }
 
 export class Fabric {
@@ -45,7 +47,7 @@ export class Fabric {
 		writeFileSync(
 			this.configPath,
 			stringify({
-				datapath: { interface: 'eth0', mode: 'native', expected_flows: 20_000, pin_path: `${topology.pinPath}/lb` },
+				datapath: { interface: 'eth0', mode: 'native', expected_flows: 20_000, pin_path: `${topology.pinPath}/lb`, ...opts.datapath },
 				control: { socket },
 				sources: { file: { kind: 'file', path: 'services.yaml' } },
 				allowed_backends: ['10.77.0.0/16', 'fd77::/16'],
