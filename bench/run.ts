@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `npm run bench [-- NAME...]`: runs every bench whose name contains one of the names, and replaces their sections in
 // docs/benchmarks.md. A bench that fails leaves its section as it was, and the run exits 1.
+import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { messageOf } from '../src/errors.ts';
@@ -15,6 +16,9 @@ Written by \`npm run bench\`; \`npm run bench -- NAME\` renews the sections whos
 machine to machine better than times: on a shared machine times vary by a third between runs, paired ratios by a few
 per cent. A goal is what this project set out to reach.
 `;
+
+/** Marks the run of one file in a process of its own. */
+const ONLY = '--only=';
 
 const begin = (name: string) => `<!-- bench ${name} -->`;
 const end = (name: string) => `<!-- end ${name} -->`;
@@ -34,26 +38,41 @@ async function load(file: string): Promise<Bench> {
 	return module.bench;
 }
 
+/** Runs one bench in this process and renews its section. */
+async function runHere(bench: Bench): Promise<void> {
+	process.stderr.write(`--- ${bench.name}\n`);
+	const section = renderSection(await bench.run((line) => process.stderr.write(`${line}\n`)));
+	process.stdout.write(`${section}\n`);
+	const page = existsSync(PAGE) ? readFileSync(PAGE, 'utf8') : INTRODUCTION;
+	writeFileSync(PAGE, withSection(page, bench.name, section));
+}
+
+/** Each bench has a process of its own: what one leaves behind (heap, threads, CPU affinity) must not slow the next. */
+function runApart(file: string): boolean {
+	const args = [...process.execArgv, fileURLToPath(import.meta.url), `${ONLY}${file}`];
+	return spawnSync(process.execPath, args, { stdio: 'inherit' }).status === 0;
+}
+
 async function main(): Promise<number> {
+	const only = process.argv.slice(2).find((a) => a.startsWith(ONLY));
+	if (only !== undefined) {
+		await runHere(await load(only.slice(ONLY.length)));
+		return 0;
+	}
 	const filters = process.argv.slice(2).filter((a) => !a.startsWith('-'));
 	const files = readdirSync(HERE).filter((f) => f.endsWith('.bench.ts'));
-	let page = existsSync(PAGE) ? readFileSync(PAGE, 'utf8') : INTRODUCTION;
 	let failed = 0;
 	for (const file of files.sort()) {
-		const bench = await load(file);
-		if (filters.length > 0 && !filters.some((f) => bench.name.includes(f))) continue;
-		process.stderr.write(`--- ${bench.name}\n`);
-		try {
-			const section = renderSection(await bench.run((line) => process.stderr.write(`${line}\n`)));
-			process.stdout.write(`${section}\n`);
-			page = withSection(page, bench.name, section);
-			writeFileSync(PAGE, page);
-		} catch (e) {
-			failed++;
-			process.stderr.write(`${bench.name}: ${messageOf(e)}\n`);
-		}
+		const { name } = await load(file);
+		if (filters.length > 0 && !filters.some((f) => name.includes(f))) continue;
+		if (!runApart(file)) failed++;
 	}
 	return failed === 0 ? 0 : 1;
 }
 
-process.exitCode = await main();
+try {
+	process.exitCode = await main();
+} catch (e) {
+	process.stderr.write(`${messageOf(e)}\n`);
+	process.exitCode = 1;
+}
