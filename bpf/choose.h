@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Which backend takes a packet: the one its connection id names, else the one its flow has, else the ring's. */
+/* Which backend takes a packet: the one whose server id it carries, else the one its flow has, else the ring's. */
 #ifndef CHOOSE_H
 #define CHOOSE_H
 
@@ -8,6 +8,7 @@
 #include "packet.h"
 #include "quic.h"
 #include "ring.h"
+#include "stable.h"
 #include "stats.h"
 #include "vip.h"
 
@@ -82,22 +83,27 @@ static __always_inline enum lb_drop choose(
 	return CHOSEN;
 }
 
-/* The backend that a QUIC connection id names, if it does. A verdict, or CONTINUE. */
-static __always_inline int choose_by_connection_id(
-	struct choice *c, struct xdp_md *ctx, const struct packet *p, const struct flow_ref *flow, const bool v6)
+/* The backend whose server id a packet carries, if it does. A verdict, or CONTINUE. */
+static __always_inline int choose_by_server_id(struct choice *c, struct xdp_md *ctx, const struct packet *p,
+	const struct vip *vip, const struct flow_ref *flow, const bool v6)
 {
-	struct quic_route route = {
+	struct id_route route = {
 		.flow = { flow->hash, flow_tag(p, v6), flow->vip },
 		.vip_counter = bpf_get_smp_processor_id() * config.max_vips + flow->vip,
 		.v6 = v6,
 	};
-	int action;
+	int action = CONTINUE;
 
 	if (icmp_of(p)) {
-		quic_count_icmp(p, v6);
+		/* What a server sent is quoted: it names no server. */
+		if (vip_flags(vip) & VIP_QUIC)
+			quic_count_icmp(p, v6);
 		return CONTINUE;
 	}
-	action = quic(ctx, &route);
+	if (vip_flags(vip) & VIP_QUIC)
+		action = quic(ctx, &route);
+	if (action == CONTINUE && vip_flags(vip) & VIP_UDP_STABLE_ROUTING)
+		stable(ctx, &route);
 	if (action == CONTINUE && route.backend) {
 		choose_by_id(c, route.backend);
 		c->from_ring = false;

@@ -33,7 +33,7 @@ struct lb_config {
 	__u32 udp_idle; /* such units until a UDP flow is forgotten */
 	__u32 hz;
 	__u32 new_flow_limit; /* new flows remembered each second and CPU; 0 = all */
-	__u32 server_ids; /* 1: map server_ids is filled; connection ids of QUIC vips are looked up */
+	__u32 server_ids; /* 1: map server_ids is filled; ids in datagrams to vips of such flags are looked up */
 	__be32 gue_source4;
 	__be32 gue_source6[4];
 	__be16 gue_port;

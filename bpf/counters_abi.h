@@ -56,6 +56,11 @@ enum lb_counter {
 	CNT_QUIC_FLOW_SAME, /* the flow table agreed with the connection id, */
 	CNT_QUIC_FLOW_MOVED, /* disagreed and was overwritten, */
 	CNT_QUIC_FLOW_NEW, /* or did not know the flow */
+	CNT_STABLE_ROUTED, /* stable routing: sent to the backend of the datagram's server id */
+	CNT_STABLE_RING, /* datagrams without a server id, or one that is unknown */
+	CNT_STABLE_OTHER_TYPE, /* of these, with another first byte than the one that announces an id, or none */
+	CNT_STABLE_ID_UNKNOWN, /* of CNT_STABLE_RING, ids that no server id belongs to */
+	CNT_STABLE_BACKEND_GONE, /* ids of a backend that does not exist: flow table and ring decide */
 	CNT_MAX,
 };
 

@@ -15,8 +15,10 @@
 #include "unparsed.h"
 #include "vip.h"
 
-/* Flags that change what identifies a flow; all other packets skip them with one test. */
-#define VIP_RARE_FLAGS (VIP_HASH_NO_SOURCE_PORT | VIP_HASH_DEST_PORT_ONLY | VIP_QUIC)
+/* Datagrams that may carry a server id. */
+#define VIP_SERVER_ID_FLAGS (VIP_QUIC | VIP_UDP_STABLE_ROUTING)
+/* Flags that change what identifies a flow or its backend; all other packets skip them with one test. */
+#define VIP_RARE_FLAGS (VIP_HASH_NO_SOURCE_PORT | VIP_HASH_DEST_PORT_ONLY | VIP_SERVER_ID_FLAGS)
 
 /* Takes ports and addresses out of what identifies a flow, where the vip says so. */
 static __always_inline void apply_hash_flags(
@@ -97,8 +99,8 @@ static __always_inline int balance(struct xdp_md *ctx, __u32 frame_bytes, const 
 	outer.vip = vip;
 	if (unlikely(vip_flags(&vip) & VIP_RARE_FLAGS)) {
 		apply_hash_flags(&p, vip_flags(&vip), &flow, &outer, v6);
-		if (config.server_ids && vip_flags(&vip) & VIP_QUIC && protocol_of(&p) == IPPROTO_UDP) {
-			action = choose_by_connection_id(&choice, ctx, &p, &flow, v6);
+		if (config.server_ids && vip_flags(&vip) & VIP_SERVER_ID_FLAGS && protocol_of(&p) == IPPROTO_UDP) {
+			action = choose_by_server_id(&choice, ctx, &p, &vip, &flow, v6);
 			if (action != CONTINUE)
 				return action;
 		}

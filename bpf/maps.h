@@ -84,7 +84,7 @@ struct {
 	__type(value, struct flow_bucket);
 } flows SEC(".maps");
 
-/* Server id (from QUIC connection ids) -> backend id. Written by the control plane, entry by entry. */
+/* Server id (from packets: server_id.h) -> backend id. Written by the control plane, entry by entry. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

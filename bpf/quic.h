@@ -6,9 +6,8 @@
 #ifndef QUIC_H
 #define QUIC_H
 
-#include "backend.h"
-#include "flow.h"
 #include "packet.h"
+#include "server_id.h"
 #include "stats.h"
 
 #define QUIC_LONG_HEADER 0x80
@@ -18,15 +17,6 @@
 #define QUIC_SHORT_BYTES 9 /* flags, 8 bytes of id */
 #define QUIC_ID_LENGTH_OFFSET 5
 #define QUIC_MIN_ID 8
-
-/* In: where the flow is remembered. Out: the backend, 0 if the packet names none. */
-struct quic_route {
-	struct flow_ref flow;
-	__u32 vip_counter; /* key of the vip's counters on this CPU */
-	__u32 backend;
-	__u32 v6;
-	__u32 pad;
-};
 
 /* What a packet says about its server. */
 enum quic_id {
@@ -70,40 +60,6 @@ static __always_inline enum quic_id quic_server_id(const __u8 *payload, void *en
 	}
 }
 
-/*
- * Compares the backend with the flow table and corrects the table. A flow that it did not know enters as idle, so that
- * its packets without an id still take the ring: Katran's choice, copied because it decides where they go.
- */
-static __always_inline void quic_remember(const struct quic_route *r)
-{
-	struct flow_bucket *b = flow_bucket(r->flow.hash);
-	__u32 now = flow_now();
-	struct flow_entry *e;
-	__u64 word;
-
-	if (!b)
-		return;
-	e = flow_match(b, r->flow.tag, r->flow.vip, &word);
-	if (e && flow_backend(word) == r->backend) {
-		count(CNT_QUIC_FLOW_SAME);
-		return;
-	}
-	if (e) {
-		__u32 key = r->vip_counter;
-		struct vip_counter *v = bpf_map_lookup_elem(&vip_counters, &key);
-
-		count(CNT_QUIC_FLOW_MOVED);
-		if (v)
-			v->id_moved++;
-		flow_write(e, r->flow.tag, r->flow.vip, r->backend, word >> FLOW_TIME_SHIFT);
-		return;
-	}
-	count(CNT_QUIC_FLOW_NEW);
-	if (!flow_limited())
-		flow_write(flow_victim(b, now), r->flow.tag, r->flow.vip, r->backend,
-			(now - config.udp_idle - 1) & FLOW_TIME_MASK);
-}
-
 static __always_inline void quic_count_initial(__u32 vip_counter)
 {
 	struct vip_counter *v = bpf_map_lookup_elem(&vip_counters, &vip_counter);
@@ -114,15 +70,13 @@ static __always_inline void quic_count_initial(__u32 vip_counter)
 }
 
 /*
- * XDP_DROP if the id names a backend that is gone, else CONTINUE. Global, verified once for both IP versions. Linux 6.1
- * takes no map keys from memory that is an argument, hence the copies.
+ * XDP_DROP if the id names a backend that is gone, else CONTINUE. Global, verified once for both IP versions.
  */
-__noinline int quic(struct xdp_md *ctx, struct quic_route *r)
+__noinline int quic(struct xdp_md *ctx, struct id_route *r)
 {
 	void *data = data_of(ctx);
-	__u32 id = 0, backend_id, *backend;
 	enum quic_id kind;
-	struct backend *b;
+	__u32 id = 0;
 
 	if (!r)
 		return CONTINUE;
@@ -137,8 +91,8 @@ __noinline int quic(struct xdp_md *ctx, struct quic_route *r)
 		return CONTINUE;
 	}
 	count(CNT_QUIC_ID_V1 + (kind - QUIC_ID_V1));
-	backend = bpf_map_lookup_elem(&server_ids, &id);
-	if (!backend || *backend == 0) {
+	switch (find_server(id, &r->backend)) {
+	case SERVER_UNKNOWN: {
 		struct cpu_counters *c = this_cpu_counters();
 
 		if (c) {
@@ -148,11 +102,13 @@ __noinline int quic(struct xdp_md *ctx, struct quic_route *r)
 		}
 		return CONTINUE;
 	}
-	backend_id = r->backend = *backend;
-	b = bpf_map_lookup_elem(&backends, &backend_id);
-	if (!b || !LINK_STATE(READ_ONCE(b->link)))
+	case SERVER_GONE:
 		return drop(DROP_QUIC_BACKEND, bpf_xdp_get_buff_len(ctx));
-	quic_remember(r);
+	case SERVER_FOUND:
+		break;
+	}
+	/* Enters as idle, so that packets without an id still take the ring: Katran's choice. */
+	remember_id(r, CNT_QUIC_FLOW_SAME, flow_now() - config.udp_idle - 1);
 	count(CNT_QUIC_ROUTED);
 	return CONTINUE;
 }

@@ -11,7 +11,7 @@ export interface MissingFeature {
 	readonly why: string;
 }
 
-const FLAGS_NOT_BUILT: readonly VipFlag[] = ['source_routing', 'local', 'global_flow_table', 'udp_stable_routing'];
+const FLAGS_NOT_BUILT: readonly VipFlag[] = ['source_routing', 'local', 'global_flow_table'];
 const LAYOUTS_BUILT: readonly EtcdSourceConfig['layout'][] = ['auto', 'grpc-naming', 'host-port'];
 
 /** In the order of the configuration's sections; empty when everything configured exists. */

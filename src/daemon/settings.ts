@@ -54,7 +54,7 @@ export function datapathOptions(config: Config, facts: HostFacts): DatapathOptio
 
 /** Whether the program is loaded with the branch that reads server ids. */
 export function usesServerIds({ datapath, vips }: Config): boolean {
-	return datapath.server_ids.length > 0 || vips.some((v) => v.flags.includes('quic'));
+	return datapath.server_ids.length > 0 || vips.some((v) => v.flags.includes('quic') || v.flags.includes('udp_stable_routing'));
 }
 
 /** What the loop works by. @throws XdpilotError E_CONFIG for a server id whose backend may not be one */

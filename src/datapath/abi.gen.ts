@@ -16,7 +16,7 @@ function eachOf<T>(values: readonly T[], length: number, fn: (value: T, index: n
 }
 
 /** SHA-256 of everything below: two builds with the same hash understand each other's pinned maps. */
-export const LAYOUT_HASH = '2d10dc8b6cd467abdcfe326e593d1484e20330085f7d4edabd13072ac47a47a4';
+export const LAYOUT_HASH = '4c84f596cf1c467cf188e29b4d9ff2a6883a839061b0e29591ff3cad81865dfd';
 
 /** `enum backend_flag` */
 export const BackendFlag = {
@@ -75,9 +75,14 @@ export const LbCounter = {
 	CNT_QUIC_FLOW_SAME: 25,
 	CNT_QUIC_FLOW_MOVED: 26,
 	CNT_QUIC_FLOW_NEW: 27,
-	CNT_MAX: 28,
+	CNT_STABLE_ROUTED: 28,
+	CNT_STABLE_RING: 29,
+	CNT_STABLE_OTHER_TYPE: 30,
+	CNT_STABLE_ID_UNKNOWN: 31,
+	CNT_STABLE_BACKEND_GONE: 32,
+	CNT_MAX: 33,
 } as const;
-export const LB_COUNTER_NAMES = ["pass","pass_bytes","drop_bytes","local","echo_reply","too_big_ipv4","too_big_ipv6","reply_bytes","flow_backend_gone","flow_idle","new_flow_limited","icmp_ptb_ipv4","icmp_ptb_ipv4_small","icmp_ptb_ipv6","icmp_ptb_ipv6_small","quic_icmp","quic_icmp_ignorable","quic_ring","quic_initial","quic_id_v1","quic_id_v2","quic_id_v3","quic_id_unknown","quic_id_unknown_last","quic_routed","quic_flow_same","quic_flow_moved","quic_flow_new"] as const;
+export const LB_COUNTER_NAMES = ["pass","pass_bytes","drop_bytes","local","echo_reply","too_big_ipv4","too_big_ipv6","reply_bytes","flow_backend_gone","flow_idle","new_flow_limited","icmp_ptb_ipv4","icmp_ptb_ipv4_small","icmp_ptb_ipv6","icmp_ptb_ipv6_small","quic_icmp","quic_icmp_ignorable","quic_ring","quic_initial","quic_id_v1","quic_id_v2","quic_id_v3","quic_id_unknown","quic_id_unknown_last","quic_routed","quic_flow_same","quic_flow_moved","quic_flow_new","stable_routed","stable_ring","stable_other_type","stable_id_unknown","stable_backend_gone"] as const;
 
 /** `enum lb_drop` */
 export const LbDrop = {
