@@ -47,6 +47,11 @@ test('nothing is asked for that stops BPF, the interface or the JIT', () => {
 	assert.ok(Number(values('WatchdogSec')[0]) >= 20, 'the daemon may be busy loading a program for seconds');
 });
 
+test('members of the control group can reach the socket, whose own mode keeps the others out', () => {
+	assert.deepEqual(values('RuntimeDirectory'), ['xdpilot']);
+	assert.deepEqual(values('RuntimeDirectoryMode'), ['0755'], 'the folder belongs to root:root, and systemd makes it');
+});
+
 // Where there is no systemd there is nothing that could read the unit.
 if (spawnSync('systemd-analyze', ['--version']).status === 0) {
 	test('systemd-analyze verify accepts the unit', () => {
