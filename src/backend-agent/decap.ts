@@ -2,10 +2,12 @@
 // The decapsulating program on one interface: attached by a link that is pinned, so that it stays when this process
 // ends, and replaced without a gap when the object at hand is another. Knows nothing of vips, routes or settings.
 import { existsSync } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, rm, rmdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isSystemError, messageOf, XdpilotError } from '../errors.ts';
 import { runJson } from '../host/command.ts';
+import { BPFFS_PATH } from '../host/preflight.ts';
 import { type Address, mappedBytes } from '../model/address.ts';
 import type { BpfLink, BpfProgram } from '../native/addon.d.ts';
 import type { NativeAddon } from '../native/binding.ts';
@@ -42,6 +44,9 @@ const ATTACHED_GENERIC = 2;
 const NO_NATIVE = new Set(['EOPNOTSUPP', 'ENOTSUP', 'EINVAL', 'ERANGE', 'ENOSPC', 'ENOSYS']);
 /** Longer packets come in fragments, for which the kernel wants a program that says it can take them. */
 const LINEAR_MTU = 3498;
+
+/** Holds a folder for each interface, where no other place is named. */
+export const DEFAULT_PIN_FOLDER = `${BPFFS_PATH}/xdpilot-backend`;
 
 /** The object built by bpf/Makefile, from a checkout as well as from a build. */
 export function decapObjectPath(): string {
@@ -148,6 +153,9 @@ export class BpfDecapsulator implements Decapsulator {
 
 	async #unpin(): Promise<void> {
 		await rm(this.#pinPath, { recursive: true, force: true });
+		const parent = dirname(this.#pinPath);
+		// Other interfaces may have theirs there.
+		if (parent === DEFAULT_PIN_FOLDER) await rmdir(parent).catch(() => {});
 	}
 }
 

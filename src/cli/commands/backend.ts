@@ -2,13 +2,13 @@
 // `xdpilot backend`: makes this host a backend - decapsulation, vips on lo, ARP, rp_filter, MSS - or undoes exactly that.
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { type AgentOptions, type AgentReport, BackendAgent } from '../../backend-agent/agent.ts';
-import { BpfDecapsulator, decapObjectPath, type XdpMode } from '../../backend-agent/decap.ts';
+import { BpfDecapsulator, DEFAULT_PIN_FOLDER, decapObjectPath, type XdpMode } from '../../backend-agent/decap.ts';
 import { Follower } from '../../backend-agent/follow.ts';
 import { StateFile } from '../../backend-agent/state.ts';
 import { systemEnv } from '../../env.ts';
 import { XdpilotError } from '../../errors.ts';
 import { findInterface } from '../../host/interfaces.ts';
-import { BPFFS_PATH, judgePreflight, readPreflightFacts, requirePreflight } from '../../host/preflight.ts';
+import { judgePreflight, readPreflightFacts, requirePreflight } from '../../host/preflight.ts';
 import { type Address, parseAddress } from '../../model/address.ts';
 import { loadNative } from '../../native/binding.ts';
 import type { CliContext } from '../context.ts';
@@ -46,7 +46,7 @@ export function backendCommand(context: CliContext): Command {
 		.option('--once', 'set up and leave, instead of following changes')
 		.option('--detach', 'undo what this command did on this interface')
 		.option('--state <file>', 'record of what was changed (default: /run/xdpilot/backend-<interface>.json)')
-		.option('--pin-path <folder>', `pinned link of the program (default: ${BPFFS_PATH}/xdpilot-backend/<index>)`)
+		.option('--pin-path <folder>', `pinned link of the program (default: ${DEFAULT_PIN_FOLDER}/<index>)`)
 		.addOption(jsonOption())
 		.addHelpText('after', EXAMPLES)
 		.action((options: Options) => runBackend(context, options));
@@ -59,7 +59,7 @@ async function runBackend(context: CliContext, options: Options): Promise<void> 
 	const vips = options.vip ?? [];
 	if (vips.length === 0)
 		throw new XdpilotError('E_USAGE', '--vip names no address', { hint: 'xdpilot backend -i eth0 --vip 203.0.113.10' });
-	const pinPath = options.pinPath ?? `${BPFFS_PATH}/xdpilot-backend/${(await findInterface(options.interface)).index}`;
+	const pinPath = options.pinPath ?? `${DEFAULT_PIN_FOLDER}/${(await findInterface(options.interface)).index}`;
 	const { interface: name, overhead, mode } = options;
 	const agentOptions: AgentOptions = { interface: name, vips, mtu: options.mtu ?? null, overhead, mode, pinPath };
 	const agent = new BackendAgent(agentOptions, file, new BpfDecapsulator(loadNative(), decapObjectPath(), pinPath));
