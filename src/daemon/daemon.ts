@@ -115,7 +115,7 @@ export class Daemon {
 		const { datapath, reconciler } = this.#run;
 		const verdict = datapath.explain(flow);
 		const pool = verdict.pool === null ? undefined : reconciler.poolStatus(verdict.pool);
-		return explainFlow({ flow, verdict, pool, now: this.#parts.env.wallNow() });
+		return explainFlow({ flow, verdict, pool, waiting: reconciler.status().waitingVips, now: this.#parts.env.wallNow() });
 	}
 
 	/** The interface that is served; undefined when it never came to that. */

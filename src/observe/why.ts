@@ -13,6 +13,8 @@ export interface WhyInputs {
 	readonly verdict: FlowVerdict;
 	/** Of the verdict's pool; undefined when no pool of that name is configured any more. */
 	readonly pool: PoolStatus | undefined;
+	/** Vips that are configured and not served yet, by vipKey(), with the reason. */
+	readonly waiting: readonly { readonly vip: string; readonly reason: string }[];
 	/** Milliseconds since the Unix epoch. */
 	readonly now: number;
 }
@@ -64,10 +66,15 @@ export function explainFlow(inputs: WhyInputs): WhyReport {
 }
 
 function sentences(inputs: WhyInputs): string[] {
-	const { flow, verdict } = inputs;
+	const { flow, verdict, waiting } = inputs;
 	const from = formatEndpoint(flow.source, flow.sourcePort);
 	const to = `${formatEndpoint(flow.dest, flow.destPort)}/${flow.protocol}`;
-	if (verdict.vip === null) return [`${to} is no vip here, so packets from ${from} are passed on to the host untouched.`];
+	if (verdict.vip === null) {
+		const everyPort = `${formatEndpoint(flow.dest, 0)}/${flow.protocol}`;
+		const wait = waiting.find(({ vip }) => vip === to || vip === everyPort);
+		const why = wait === undefined ? 'no vip here' : `configured but not served yet (${wait.reason})`;
+		return [`${to} is ${why}, so packets from ${from} are passed on to the host untouched.`];
+	}
 	if (verdict.backend === null) {
 		const reason = verdict.drop === null ? 'no backend can be found' : verdict.drop.replaceAll('_', ' ');
 		return [`Packets from ${from} to ${to} are dropped: ${reason} (vip ${verdict.vip}, pool ${verdict.pool}).`, ...background(inputs)];

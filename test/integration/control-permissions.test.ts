@@ -44,6 +44,7 @@ async function serve(t: TestContext, group: string | undefined): Promise<string>
 			status: () => buildStatus(statusInputs()),
 			why: (flow) =>
 				explainFlow({
+					waiting: [],
 					flow,
 					verdict: {
 						vip: null,

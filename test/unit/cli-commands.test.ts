@@ -39,6 +39,7 @@ async function fakeDaemon(
 			status: () => buildStatus(inputs),
 			why: (flow) =>
 				explainFlow({
+					waiting: [],
 					flow,
 					verdict: {
 						vip: '203.0.113.10:443/tcp',

@@ -42,6 +42,7 @@ function options(socket: string, over: Partial<ControlServerOptions> = {}): Cont
 			status: () => buildStatus(statusInputs()),
 			why: (flow) =>
 				explainFlow({
+					waiting: [],
 					flow,
 					verdict: {
 						vip: null,

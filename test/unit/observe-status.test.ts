@@ -148,7 +148,7 @@ function verdict(over: Partial<FlowVerdict> = {}): FlowVerdict {
 }
 
 function sentence(over: Partial<FlowVerdict>, pool = poolStatus()): string {
-	return explainFlow({ flow: FLOW, verdict: verdict(over), pool, now: NOON }).sentence;
+	return explainFlow({ flow: FLOW, verdict: verdict(over), pool, waiting: [], now: NOON }).sentence;
 }
 
 const CHANGE = 'The pool last changed 3m12s ago, at revision 45 of etcd: 10.0.0.2 added.';
@@ -194,17 +194,24 @@ test('why never says that a flow goes to a backend that its packets are not sent
 	assert.match(sentence({ drop: 'backend_self' }), /are dropped: 10\.0\.0\.1 is this host itself/);
 });
 
+const FOREIGN = { vip: null, pool: null, via: 'none', backend: null, slot: null, ringBackend: null, generation: null } as const;
+
 test('why says that foreign packets are passed on', () => {
-	const report = explainFlow({
-		flow: FLOW,
-		verdict: verdict({ vip: null, pool: null, via: 'none', backend: null, slot: null, ringBackend: null, generation: null }),
-		pool: undefined,
-		now: NOON,
-	});
+	const report = explainFlow({ flow: FLOW, verdict: verdict(FOREIGN), pool: undefined, waiting: [], now: NOON });
 	assert.equal(
 		report.sentence,
 		'203.0.113.10:443/tcp is no vip here, so packets from 192.0.2.7:40000 are passed on to the host untouched.',
 	);
 	assert.equal(report.ring, null);
 	assert.equal(report.registry, null);
+});
+
+test('why tells a vip that waits for its registry from one that nobody configured', () => {
+	const reason = 'pool web waits for the first answer of source etcd';
+	const said = (vip: string) =>
+		explainFlow({ flow: FLOW, verdict: verdict(FOREIGN), pool: undefined, waiting: [{ vip, reason }], now: NOON }).sentence;
+	for (const vip of ['203.0.113.10:443/tcp', '203.0.113.10:0/tcp']) {
+		assert.match(said(vip), /^203\.0\.113\.10:443\/tcp is configured but not served yet \(pool web waits .*\), so packets .* passed on/);
+	}
+	assert.match(said('203.0.113.10:443/udp'), /is no vip here/);
 });
