@@ -37,7 +37,8 @@ struct lb_config {
 	__be32 gue_source4;
 	__be32 gue_source6[4];
 	__be16 gue_port;
-	__u16 pad[5];
+	__u16 gue_exact; /* 1: true checksums where Katran's derivation gives none (gue.h) */
+	__u16 pad[4];
 };
 
 _Static_assert(sizeof(struct lb_config) == 288, "no hidden padding");

@@ -81,6 +81,7 @@ enum lb_drop {
 	DROP_HEADROOM_IPV6,
 	DROP_REPLY_HEADROOM, /* no room for the header of "too big" */
 	DROP_INTERNAL, /* a map that is smaller than the program was told */
+	DROP_GUE_SOURCE, /* GUE to a backend of a family in which this host has no encap_source */
 	DROP_MAX,
 };
 

@@ -8,6 +8,7 @@
 #include "config.h"
 #include "encap.h"
 #include "flow.h"
+#include "gue.h"
 #include "packet.h"
 #include "parse.h"
 #include "stats.h"
@@ -55,12 +56,14 @@ static __always_inline int forward(
 
 	if (v6 && unlikely(!(flags & BACKEND_IPV6)))
 		return drop(DROP_BACKEND_FAMILY, frame_bytes);
-	if (unlikely(flags & (BACKEND_SELF | BACKEND_LOCAL))) {
+	if (unlikely(flags & (BACKEND_SELF | BACKEND_LOCAL | BACKEND_GUE))) {
 		/* A local backend has one of our own addresses: delivering to it is no loop. */
 		if (flags & BACKEND_LOCAL && vip_flags(&outer->vip) & VIP_LOCAL)
 			return deliver_locally(ctx, c, outer, frame_bytes, v6);
 		if (flags & BACKEND_SELF)
 			return drop(DROP_BACKEND_SELF, frame_bytes);
+		if (flags & BACKEND_GUE)
+			return encapsulate_gue(ctx, c, outer, frame_bytes, v6);
 	}
 	return encapsulate(ctx, c, outer, frame_bytes, v6);
 }

@@ -16,7 +16,7 @@ const LAYOUTS_BUILT: readonly EtcdSourceConfig['layout'][] = ['auto', 'grpc-nami
 
 /** In the order of the configuration's sections; empty when everything configured exists. */
 export function missingFeatures(config: Config): MissingFeature[] {
-	return [...datapathFeatures(config.datapath), ...sourceFeatures(config), ...poolFeatures(config), ...vipFeatures(config)];
+	return [...datapathFeatures(config.datapath), ...sourceFeatures(config), ...vipFeatures(config)];
 }
 
 function datapathFeatures(datapath: Config['datapath']): MissingFeature[] {
@@ -24,8 +24,6 @@ function datapathFeatures(datapath: Config['datapath']): MissingFeature[] {
 	const asked: readonly (readonly [boolean, string, string])[] = [
 		[datapath.interfaces.length > 1, 'interface', 'only one interface is served'],
 		[datapath.hash_seed_file !== null, 'hash_seed_file', "flows are hashed with Katran's seeds only"],
-		[datapath.encap === 'gue' && datapath.server_ids.length > 0, 'encap', 'server ids are reached through IPIP only'],
-		[datapath.gue_checksum === 'exact', 'gue_checksum', 'GUE is not sent'],
 		[datapath.tcp_server_id, 'tcp_server_id', 'TCP server ids are not read'],
 		[decap.ipip || decap.gue, 'decap', 'nothing is decapsulated on the load balancer'],
 		[datapath.source_routes.length > 0, 'source_routes', 'the source address does not choose the backend'],
@@ -38,12 +36,6 @@ function sourceFeatures({ sources }: Config): MissingFeature[] {
 		source.kind === 'etcd' && !LAYOUTS_BUILT.includes(source.layout)
 			? [{ key: `sources.${name}.layout`, why: `the layout ${source.layout} can't be read` }]
 			: [],
-	);
-}
-
-function poolFeatures({ pools }: Config): MissingFeature[] {
-	return [...pools].flatMap(([name, pool]) =>
-		pool.encap === 'gue' ? [{ key: `pools.${name}.encap`, why: 'backends are reached through IPIP only' }] : [],
 	);
 }
 

@@ -45,6 +45,7 @@ export function datapathOptions(config: Config, facts: HostFacts): DatapathOptio
 			port: datapath.gue_port,
 			source4: source(4, datapath.encap_source.ipv4),
 			source6: source(6, datapath.encap_source.ipv6),
+			checksum: datapath.gue_checksum,
 		},
 		hashSecret: null,
 		gatewayMac: facts.gatewayMac,

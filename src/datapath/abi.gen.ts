@@ -16,7 +16,7 @@ function eachOf<T>(values: readonly T[], length: number, fn: (value: T, index: n
 }
 
 /** SHA-256 of everything below: two builds with the same hash understand each other's pinned maps. */
-export const LAYOUT_HASH = '4c84f596cf1c467cf188e29b4d9ff2a6883a839061b0e29591ff3cad81865dfd';
+export const LAYOUT_HASH = 'e3cb4f4f87c86103fdd5ee4762fc8947f303abe5055d61d0b0a16dfb71fc8a24';
 
 /** `enum backend_flag` */
 export const BackendFlag = {
@@ -101,9 +101,10 @@ export const LbDrop = {
 	DROP_HEADROOM_IPV6: 12,
 	DROP_REPLY_HEADROOM: 13,
 	DROP_INTERNAL: 14,
-	DROP_MAX: 15,
+	DROP_GUE_SOURCE: 15,
+	DROP_MAX: 16,
 } as const;
-export const LB_DROP_NAMES = ["truncated","ip_options","fragment","too_big","icmp_quote","pool_empty","ring_invalid","backend_free","backend_self","backend_family","quic_backend","headroom_ipv4","headroom_ipv6","reply_headroom","internal"] as const;
+export const LB_DROP_NAMES = ["truncated","ip_options","fragment","too_big","icmp_quote","pool_empty","ring_invalid","backend_free","backend_self","backend_family","quic_backend","headroom_ipv4","headroom_ipv6","reply_headroom","internal","gue_source"] as const;
 
 /** `enum pool_number` */
 export const PoolNumber = {
@@ -298,9 +299,10 @@ export interface LbConfig {
 	readonly gueSource4: number;
 	readonly gueSource6: Uint8Array;
 	readonly guePort: number;
+	readonly gueExact: number;
 }
 export const LB_CONFIG_SIZE = 288;
-export const LB_CONFIG_OFFSET = { flowKey: 0, ringSize: 192, maxBackendsPerPool: 196, maxVips: 200, maxBackends: 204, vipBits: 208, flowBuckets: 212, flowPerCpu: 216, hashSeed: 220, hashSeed6: 224, maxFrame: 228, tooBig: 232, clockShift: 236, udpIdle: 240, hz: 244, newFlowLimit: 248, serverIds: 252, gueSource4: 256, gueSource6: 260, guePort: 276 } as const;
+export const LB_CONFIG_OFFSET = { flowKey: 0, ringSize: 192, maxBackendsPerPool: 196, maxVips: 200, maxBackends: 204, vipBits: 208, flowBuckets: 212, flowPerCpu: 216, hashSeed: 220, hashSeed6: 224, maxFrame: 228, tooBig: 232, clockShift: 236, udpIdle: 240, hz: 244, newFlowLimit: 248, serverIds: 252, gueSource4: 256, gueSource6: 260, guePort: 276, gueExact: 278 } as const;
 export function decodeLbConfig(view: DataView, at = 0): LbConfig {
 	return {
 		flowKey: Array.from({ length: 24 }, (_, i) => view.getBigUint64(at + i * 8, true)),
@@ -323,6 +325,7 @@ export function decodeLbConfig(view: DataView, at = 0): LbConfig {
 		gueSource4: view.getUint32(at + 256, false),
 		gueSource6: bytesAt(view, at + 260, 16).slice(),
 		guePort: view.getUint16(at + 276, false),
+		gueExact: view.getUint16(at + 278, true),
 	};
 }
 /** Writes every byte; padding becomes zero. */
@@ -348,6 +351,7 @@ export function encodeLbConfig(view: DataView, at: number, value: LbConfig): voi
 	view.setUint32(at + 256, value.gueSource4, false);
 	setBytes(view, at + 260, 16, value.gueSource6);
 	view.setUint16(at + 276, value.guePort, false);
+	view.setUint16(at + 278, value.gueExact, true);
 }
 
 /** `struct meta` */

@@ -51,7 +51,7 @@ export function explainFlow(tables: Tables, flow: Flow): FlowVerdict {
 	return {
 		vip: rowKey(row),
 		pool: pool?.name ?? null,
-		...fate(chosen, vip, flow, ring.drop),
+		...fate(tables.config, chosen, vip, flow, ring.drop),
 		via: chosen ? (usable ? 'flow-table' : 'ring') : 'none',
 		entry: entry
 			? { address: known?.address ?? null, ageSeconds: tables.flows.seconds(entry.age), established: entry.established, usable }
@@ -85,11 +85,19 @@ function fromRing(
 }
 
 /** As forward(): what becomes of a packet for this backend. */
-function fate(backend: BackendEntry | undefined, vip: Vip, flow: Flow, otherwise: DropName): Pick<FlowVerdict, 'backend' | 'drop'> {
+function fate(
+	config: LbConfig,
+	backend: BackendEntry | undefined,
+	vip: Vip,
+	flow: Flow,
+	otherwise: DropName,
+): Pick<FlowVerdict, 'backend' | 'drop'> {
 	if (!backend) return { backend: null, drop: otherwise };
 	const state = backend.state === 'retired' ? 'down' : backend.state;
 	const shown = { address: backend.address, state };
 	if (familyOf(flow.source) === 6 && familyOf(backend.address) === 4) return { backend: shown, drop: 'backend_family' satisfies DropName };
-	const toItself = backend.self && !(backend.local && vip.flags.includes('local'));
-	return { backend: shown, drop: toItself ? ('backend_self' satisfies DropName) : null };
+	if (backend.local && vip.flags.includes('local')) return { backend: shown, drop: null };
+	if (backend.self) return { backend: shown, drop: 'backend_self' satisfies DropName };
+	const hasSource = familyOf(backend.address) === 4 ? config.gueSource4 !== 0 : config.gueSource6.some((byte) => byte !== 0);
+	return { backend: shown, drop: backend.encap === 'gue' && !hasSource ? ('gue_source' satisfies DropName) : null };
 }

@@ -20,7 +20,12 @@ export interface DatapathOptions {
 	readonly newFlowLimit: number;
 	/** Whether server ids are used at all: the branch costs nothing when they are not. */
 	readonly serverIds: boolean;
-	readonly gue: { readonly port: number; readonly source4: Address | null; readonly source6: Address | null };
+	readonly gue: {
+		readonly port: number;
+		readonly source4: Address | null;
+		readonly source6: Address | null;
+		readonly checksum: 'katran' | 'exact';
+	};
 	/** Secret of a fleet that shares no ECMP group with Katran boxes; null = Katran's seeds. */
 	readonly hashSecret: Uint8Array | null;
 	/** 6 bytes; destination of everything sent. */
@@ -47,7 +52,7 @@ export const DEFAULT_OPTIONS: DatapathOptions = {
 	udpIdleMs: 30_000,
 	newFlowLimit: 0,
 	serverIds: false,
-	gue: { port: 6080, source4: null, source6: null },
+	gue: { port: 6080, source4: null, source6: null, checksum: 'katran' },
 	hashSecret: null,
 	gatewayMac: new Uint8Array(6),
 	ownAddresses: [],
@@ -108,6 +113,7 @@ export function programConfig(
 		gueSource4: gue.source4 === null ? 0 : new DataView(addressBytes(gue.source4).buffer).getUint32(0),
 		gueSource6: gue.source6 === null ? new Uint8Array(16) : addressBytes(gue.source6),
 		guePort: gue.port,
+		gueExact: gue.checksum === 'exact' ? 1 : 0,
 	};
 }
 

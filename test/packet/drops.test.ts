@@ -33,6 +33,17 @@ function flow(more: Partial<FlowPacket> = {}): FlowPacket {
 const QUIC_V2_ID_7 = Uint8Array.of(0x40, 0x80, 0, 0, 7, 0, 0, 0, 0);
 const tcp = transport(flow());
 
+const GUE: LbSettings = {
+	options: { gue: { port: 6080, source4: address('10.0.13.37'), source6: address('fc00:2307::1337'), checksum: 'katran' } },
+};
+
+function sendsGue(lb: LbInstance): void {
+	lb.setBackend(3, '10.0.0.3', 'active', false, 'gue');
+	lb.setBackend(4, 'fc00::3', 'active', false, 'gue');
+	lb.setRing(1, [3]);
+	lb.setRing(2, [4]);
+}
+
 const CASES: Record<(typeof LB_DROP_NAMES)[number], readonly Case[]> = {
 	truncated: [{ frame: ipFrame(ip(CLIENT4, VIP4, PROTOCOL.tcp, tcp.subarray(0, 8))) }],
 	ip_options: [{ frame: ipFrame(ip(CLIENT4, VIP4, PROTOCOL.tcp, tcp, { options: new Uint8Array(8) })) }],
@@ -56,15 +67,23 @@ const CASES: Record<(typeof LB_DROP_NAMES)[number], readonly Case[]> = {
 	quic_backend: [
 		{ arrange: (lb) => lb.setServerId(7, 9), frame: flowFrame(flow({ dest: QUIC_VIP, flags: 'udp', payload: QUIC_V2_ID_7 })) },
 	],
-	headroom_ipv4: [{ frame: flowFrame(flow()), tight: true }],
+	headroom_ipv4: [
+		{ frame: flowFrame(flow()), tight: true },
+		{ settings: GUE, arrange: sendsGue, frame: flowFrame(flow()), tight: true },
+	],
 	headroom_ipv6: [
 		{ frame: flowFrame(flow({ source: CLIENT6, dest: VIP6 })), tight: true },
 		{ arrange: (lb) => lb.setRing(1, [2]), frame: flowFrame(flow()), tight: true },
+		{ settings: GUE, arrange: sendsGue, frame: flowFrame(flow({ source: CLIENT6, dest: VIP6 })), tight: true },
 	],
 	reply_headroom: [{ settings: { options: { maxFrame: 120 } }, frame: flowFrame(flow({ payload: new Uint8Array(90) })), tight: true }],
 	internal: [
 		{ settings: { config: { flowBuckets: 1 << 30 } }, frame: flowFrame(flow()) },
 		{ settings: { config: { maxVips: 1 << 30 } }, frame: flowFrame(flow({ source: address('192.168.1.9') })) },
+	],
+	gue_source: [
+		{ arrange: sendsGue, frame: flowFrame(flow()) },
+		{ arrange: sendsGue, frame: flowFrame(flow({ source: CLIENT6, dest: VIP6 })) },
 	],
 };
 

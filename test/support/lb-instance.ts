@@ -18,6 +18,7 @@ import { newInnerMap } from '../../src/datapath/ring-store.ts';
 import { rowOf, VipTable } from '../../src/datapath/vip-table.ts';
 import { type Address, address, addressBytes } from '../../src/model/address.ts';
 import type { BackendState } from '../../src/model/backend.ts';
+import type { Encap } from '../../src/model/pool.ts';
 import type { Protocol, VipFlag } from '../../src/model/vip.ts';
 import type { BpfMap } from '../../src/native/addon.d.ts';
 import type { NativeAddon } from '../../src/native/binding.ts';
@@ -115,8 +116,8 @@ export class LbInstance {
 	}
 
 	/** A backend of this id; an id that exists changes its state. */
-	setBackend(id: number, at: string, state: BackendState = 'active', local = false): void {
-		const entry = { id, address: address(at), pool: 1, state, encap: 'ipip', local } as const;
+	setBackend(id: number, at: string, state: BackendState = 'active', local = false, encap: Encap = 'ipip'): void {
+		const entry = { id, address: address(at), pool: 1, state, encap, local } as const;
 		if (this.backends.entry(id)) this.backends.set(entry);
 		else this.backends.create(entry);
 	}

@@ -121,13 +121,16 @@ test('check --json gives the same as data', async (t) => {
 
 test('check warns of what this version does not do', async (t) => {
 	const file = path.join(folder(t), 'lb.yaml');
-	writeFileSync(file, 'sources: { s: { kind: file, path: x } }\npools: { p: { from: { source: s, service: a }, encap: gue } }\n');
+	writeFileSync(
+		file,
+		'sources: { s: { kind: file, path: x } }\npools: { p: { from: { source: s, service: a } } }\ndatapath: { hash_seed_file: y }\n',
+	);
 	writeFileSync(path.join(path.dirname(file), 'x'), 'services: { a: [] }\n');
 	const { status, stdout } = await cli('check', '-c', file);
 	assert.equal(status, 0);
 	assert.match(
 		stdout,
-		/no interface \(run needs datapath\.interface\)\nwarning {2}pools\.p\.encap: backends are reached through IPIP only in this version/,
+		/no interface \(run needs datapath\.interface\)\nwarning {2}datapath\.hash_seed_file: flows are hashed with Katran's seeds only in this version/,
 	);
 });
 

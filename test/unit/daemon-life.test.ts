@@ -218,9 +218,9 @@ test('the gateway is followed when it changes', async () => {
 
 test('what is configured and does not exist is refused by name, before anything is touched', async () => {
 	const rig = new Rig();
-	rig.config = CONFIG.replace('pools:', 'pools:\n  gue: { from: { source: one, service: x }, encap: gue }');
+	rig.config = CONFIG.replace('interface: fake0,', 'interface: fake0, hash_seed_file: seed,');
 	const missing = rig.daemon.start();
-	await assert.rejects(missing, withCode('E_NOT_BUILT', /pools\.gue\.encap/));
+	await assert.rejects(missing, withCode('E_NOT_BUILT', /datapath\.hash_seed_file/));
 	assert.deepEqual(rig.order, []);
 });
 
