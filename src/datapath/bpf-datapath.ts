@@ -30,7 +30,6 @@ export interface TestRun {
 
 export class BpfDatapath implements dp.Datapath {
 	readonly limits: dp.DatapathLimits;
-	readonly info: dp.DatapathInfo;
 	/** Programs and maps, for measurements and tests. */
 	readonly instance: Instance;
 	readonly #tables: Tables;
@@ -46,8 +45,6 @@ export class BpfDatapath implements dp.Datapath {
 	private constructor(native: NativeAddon, env: Env, log: Logger, instance: Instance, options: DatapathOptions) {
 		this.limits = options.limits;
 		this.instance = instance;
-		const { attachment, adopted } = instance;
-		this.info = { interface: attachment?.interface ?? '', mode: attachment?.mode ?? 'none', adopted };
 		this.#tables = openTables(native, env, instance, options);
 		this.#sweeper = new Sweeper(env, this.#tables.flows, (err) => log.error({ err }, 'the flow table could not be swept of old entries'));
 	}
@@ -62,6 +59,13 @@ export class BpfDatapath implements dp.Datapath {
 			throw e;
 		}
 		return datapath;
+	}
+
+	/** Asks the kernel: a link outlives its interface as an empty shell that belongs to none. */
+	get info(): dp.DatapathInfo {
+		const { attachment, adopted } = this.instance;
+		const isAttached = attachment !== null && (this.#closed || attachment.link.info().ifindex !== 0);
+		return { interface: attachment?.interface ?? '', mode: isAttached ? attachment.mode : 'none', adopted };
 	}
 
 	actual(): dp.ActualState {

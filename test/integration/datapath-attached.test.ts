@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The contract of every datapath on an interface, in the driver and without it; and what an interface refuses.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmdirSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -77,6 +78,22 @@ test('an interface that does not exist is refused, and leaves no pins', { skip }
 	const nowhere = { on: { name: 'nowhere0', ifindex: 4_000_000 }, mode: 'auto', pinPath } as const;
 	await assert.rejects(openDatapath(surroundings(), smallOptions(), nowhere), hasCode('E_ATTACH'));
 	assert.throws(() => readdirSync(`${pinPath}/4000000`));
+});
+
+test('an interface that goes away takes the mode with it, so that status does not call it forwarding', { skip }, async () => {
+	const { native } = surroundings();
+	execFileSync('ip', ['link', 'add', 'gone0', 'type', 'veth', 'peer', 'name', 'gone1']);
+	const [{ ifindex }] = JSON.parse(execFileSync('ip', ['-j', 'link', 'show', 'gone0'], { encoding: 'utf8' }));
+	const on = { ...veth.balancer, name: 'gone0', ifindex };
+	const datapath = await openDatapath(surroundings(), smallOptions(), { on, mode: 'generic', pinPath });
+	try {
+		assert.equal(datapath.info.mode, 'generic');
+		execFileSync('ip', ['link', 'del', 'gone0']);
+		assert.deepEqual(datapath.info, { interface: 'gone0', mode: 'none', adopted: false });
+	} finally {
+		await datapath.close();
+		detach(native, pinPath, ifindex);
+	}
 });
 
 test('a large MTU gets the program for several buffers, and keeps it when options change', { skip }, async () => {
