@@ -16,6 +16,15 @@ enum too_big_mode {
 	TOO_BIG_ICMP = 1,
 };
 
+/* Bits of lb_config.decap. */
+enum decap_flag {
+	DECAP_IPIP = 1 << 0,
+	DECAP_GUE = 1 << 1,
+	DECAP_STRICT = 1 << 2, /* only packets for an address that we know */
+};
+
+#define DECAP_DESTINATIONS 8
+
 struct lb_config {
 	__u64 flow_key[24]; /* random, drawn when the flow table is created; they never leave the host */
 	__u32 ring_size; /* prime; 65537 has a faster modulus */
@@ -38,10 +47,14 @@ struct lb_config {
 	__be32 gue_source6[4];
 	__be16 gue_port;
 	__u16 gue_exact; /* 1: true checksums where Katran's derivation gives none (gue.h) */
-	__u16 pad[4];
+	__u16 decap; /* enum decap_flag; 0: tunnel packets are like any others */
+	__u16 pad[3];
+	/* two words each, as sent, IPv4 as ::ffff:a.b.c.d; zeros are unused */
+	__u64 decap_destinations[2 * DECAP_DESTINATIONS];
+	__u64 decap_egress[2 * DECAP_DESTINATIONS];
 };
 
-_Static_assert(sizeof(struct lb_config) == 288, "no hidden padding");
+_Static_assert(sizeof(struct lb_config) == 544, "no hidden padding");
 
 /* The defaults fit the max_entries of maps.h; flow_key is always replaced. */
 const volatile struct lb_config config = {
@@ -74,6 +87,7 @@ const struct abi_types {
 	enum pool_phase pool_phase;
 	enum pool_number pool_number;
 	enum too_big_mode too_big_mode;
+	enum decap_flag decap_flag;
 	struct ring_head ring_head;
 } abi_types SEC(".abi") = {};
 

@@ -61,6 +61,11 @@ enum lb_counter {
 	CNT_STABLE_OTHER_TYPE, /* of these, with another first byte than the one that announces an id, or none */
 	CNT_STABLE_ID_UNKNOWN, /* of CNT_STABLE_RING, ids that no server id belongs to */
 	CNT_STABLE_BACKEND_GONE, /* ids of a backend that does not exist: flow table and ring decide */
+	CNT_DECAP_IPV4, /* outer headers taken off, by the inner packet's family */
+	CNT_DECAP_IPV6,
+	CNT_DECAP_BALANCED, /* of these, the inner packet was then treated as if it had come so */
+	CNT_DECAP_EGRESS, /* of these, sent back to the router */
+	CNT_DECAP_FOREIGN, /* tunnel packets for others, passed untouched */
 	CNT_MAX,
 };
 
@@ -82,6 +87,7 @@ enum lb_drop {
 	DROP_REPLY_HEADROOM, /* no room for the header of "too big" */
 	DROP_INTERNAL, /* a map that is smaller than the program was told */
 	DROP_GUE_SOURCE, /* GUE to a backend of a family in which this host has no encap_source */
+	DROP_DECAP_TTL, /* out of a tunnel, and at the end of its TTL */
 	DROP_MAX,
 };
 

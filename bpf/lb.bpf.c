@@ -9,6 +9,7 @@
 #include "encap.h"
 #include "flow.h"
 #include "gue.h"
+#include "inline_decap.h"
 #include "packet.h"
 #include "parse.h"
 #include "stats.h"
@@ -136,6 +137,10 @@ static __always_inline int by_ethernet_type(struct xdp_md *ctx, __u32 frame_byte
 SEC("xdp")
 int lb(struct xdp_md *ctx)
 {
+	int action = config.decap ? decapsulate(ctx) : CONTINUE;
+
+	if (action != CONTINUE)
+		return action;
 	return by_ethernet_type(ctx, end_of(ctx) - data_of(ctx));
 }
 
@@ -143,6 +148,10 @@ int lb(struct xdp_md *ctx)
 SEC("xdp.frags")
 int lb_frags(struct xdp_md *ctx)
 {
+	int action = config.decap ? decapsulate(ctx) : CONTINUE;
+
+	if (action != CONTINUE)
+		return action;
 	return by_ethernet_type(ctx, bpf_xdp_get_buff_len(ctx));
 }
 

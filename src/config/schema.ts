@@ -36,11 +36,20 @@ const ringSize = integer(
 
 const decap = z
 	.strictObject({
-		ipip: z.boolean().default(false).meta({ description: 'Decapsulate IPIP sent to `destinations`.' }),
-		gue: z.boolean().default(false).meta({ description: 'Decapsulate GUE sent to `destinations`.' }),
-		strict: z.boolean().default(true).meta({ description: 'Drop encapsulated packets to other destinations instead of passing them.' }),
-		destinations: z.array(addressText('An own address that tunnels end at.')).default([]),
-		egress_destinations: z.array(addressText('An own address whose decapsulated packets leave by the routing table.')).default([]),
+		ipip: z.boolean().default(false).meta({ description: 'Decapsulate IPIP.' }),
+		gue: z.boolean().default(false).meta({ description: 'Decapsulate GUE (variant 1, to `gue_port`).' }),
+		strict: z
+			.boolean()
+			.default(true)
+			.meta({
+				description:
+					'Leave tunnel packets to other destinations alone; those to `encap_source` are decapsulated and passed to the host. `false`: any are.',
+			}),
+		destinations: z.array(addressText('An own address that tunnels end at: what comes out is balanced. At most 8.')).max(8).default([]),
+		egress_destinations: z
+			.array(addressText('An own address where GUE ends: what comes out goes back to the router that sent it. At most 8.'))
+			.max(8)
+			.default([]),
 	})
 	.prefault({})
 	.meta({ description: 'Decapsulation on the load balancer itself.' });

@@ -24,6 +24,7 @@ export interface HostFacts {
 /** What the program is loaded with. */
 export function datapathOptions(config: Config, facts: HostFacts): DatapathOptions {
 	const { datapath } = config;
+	const { decap } = datapath;
 	const source = (family: 4 | 6, configured: 'auto' | Address) =>
 		configured === 'auto' ? (facts.interface.find((a) => familyOf(a) === family) ?? null) : configured;
 	return {
@@ -47,9 +48,17 @@ export function datapathOptions(config: Config, facts: HostFacts): DatapathOptio
 			source6: source(6, datapath.encap_source.ipv6),
 			checksum: datapath.gue_checksum,
 		},
+		decap: {
+			ipip: decap.ipip,
+			gue: decap.gue,
+			strict: decap.strict,
+			destinations: decap.destinations,
+			egress: decap.egress_destinations,
+		},
 		hashSecret: null,
 		gatewayMac: facts.gatewayMac,
-		ownAddresses: facts.own.map((o) => o.address),
+		// Where tunnels end here, sending to one would come back, to be unwrapped and sent again.
+		ownAddresses: [...facts.own.map((o) => o.address), ...(decap.ipip || decap.gue ? [...decap.destinations, ...decap.egress_destinations] : [])],
 	};
 }
 

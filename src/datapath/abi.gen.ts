@@ -16,7 +16,7 @@ function eachOf<T>(values: readonly T[], length: number, fn: (value: T, index: n
 }
 
 /** SHA-256 of everything below: two builds with the same hash understand each other's pinned maps. */
-export const LAYOUT_HASH = 'e3cb4f4f87c86103fdd5ee4762fc8947f303abe5055d61d0b0a16dfb71fc8a24';
+export const LAYOUT_HASH = '665a1dfc6d244010d181ffd5f791c33477f2219ead0f720d922e9dbd4362aea4';
 
 /** `enum backend_flag` */
 export const BackendFlag = {
@@ -33,6 +33,13 @@ export const BackendState = {
 	BACKEND_DRAINING: 2,
 	BACKEND_DOWN: 3,
 	BACKEND_RETIRED: 4,
+} as const;
+
+/** `enum decap_flag` */
+export const DecapFlag = {
+	DECAP_IPIP: 1,
+	DECAP_GUE: 2,
+	DECAP_STRICT: 4,
 } as const;
 
 /** `enum flow_layout` */
@@ -80,9 +87,14 @@ export const LbCounter = {
 	CNT_STABLE_OTHER_TYPE: 30,
 	CNT_STABLE_ID_UNKNOWN: 31,
 	CNT_STABLE_BACKEND_GONE: 32,
-	CNT_MAX: 33,
+	CNT_DECAP_IPV4: 33,
+	CNT_DECAP_IPV6: 34,
+	CNT_DECAP_BALANCED: 35,
+	CNT_DECAP_EGRESS: 36,
+	CNT_DECAP_FOREIGN: 37,
+	CNT_MAX: 38,
 } as const;
-export const LB_COUNTER_NAMES = ["pass","pass_bytes","drop_bytes","local","echo_reply","too_big_ipv4","too_big_ipv6","reply_bytes","flow_backend_gone","flow_idle","new_flow_limited","icmp_ptb_ipv4","icmp_ptb_ipv4_small","icmp_ptb_ipv6","icmp_ptb_ipv6_small","quic_icmp","quic_icmp_ignorable","quic_ring","quic_initial","quic_id_v1","quic_id_v2","quic_id_v3","quic_id_unknown","quic_id_unknown_last","quic_routed","quic_flow_same","quic_flow_moved","quic_flow_new","stable_routed","stable_ring","stable_other_type","stable_id_unknown","stable_backend_gone"] as const;
+export const LB_COUNTER_NAMES = ["pass","pass_bytes","drop_bytes","local","echo_reply","too_big_ipv4","too_big_ipv6","reply_bytes","flow_backend_gone","flow_idle","new_flow_limited","icmp_ptb_ipv4","icmp_ptb_ipv4_small","icmp_ptb_ipv6","icmp_ptb_ipv6_small","quic_icmp","quic_icmp_ignorable","quic_ring","quic_initial","quic_id_v1","quic_id_v2","quic_id_v3","quic_id_unknown","quic_id_unknown_last","quic_routed","quic_flow_same","quic_flow_moved","quic_flow_new","stable_routed","stable_ring","stable_other_type","stable_id_unknown","stable_backend_gone","decap_ipv4","decap_ipv6","decap_balanced","decap_egress","decap_foreign"] as const;
 
 /** `enum lb_drop` */
 export const LbDrop = {
@@ -102,9 +114,10 @@ export const LbDrop = {
 	DROP_REPLY_HEADROOM: 13,
 	DROP_INTERNAL: 14,
 	DROP_GUE_SOURCE: 15,
-	DROP_MAX: 16,
+	DROP_DECAP_TTL: 16,
+	DROP_MAX: 17,
 } as const;
-export const LB_DROP_NAMES = ["truncated","ip_options","fragment","too_big","icmp_quote","pool_empty","ring_invalid","backend_free","backend_self","backend_family","quic_backend","headroom_ipv4","headroom_ipv6","reply_headroom","internal","gue_source"] as const;
+export const LB_DROP_NAMES = ["truncated","ip_options","fragment","too_big","icmp_quote","pool_empty","ring_invalid","backend_free","backend_self","backend_family","quic_backend","headroom_ipv4","headroom_ipv6","reply_headroom","internal","gue_source","decap_ttl"] as const;
 
 /** `enum pool_number` */
 export const PoolNumber = {
@@ -300,9 +313,12 @@ export interface LbConfig {
 	readonly gueSource6: Uint8Array;
 	readonly guePort: number;
 	readonly gueExact: number;
+	readonly decap: number;
+	readonly decapDestinations: readonly bigint[];
+	readonly decapEgress: readonly bigint[];
 }
-export const LB_CONFIG_SIZE = 288;
-export const LB_CONFIG_OFFSET = { flowKey: 0, ringSize: 192, maxBackendsPerPool: 196, maxVips: 200, maxBackends: 204, vipBits: 208, flowBuckets: 212, flowPerCpu: 216, hashSeed: 220, hashSeed6: 224, maxFrame: 228, tooBig: 232, clockShift: 236, udpIdle: 240, hz: 244, newFlowLimit: 248, serverIds: 252, gueSource4: 256, gueSource6: 260, guePort: 276, gueExact: 278 } as const;
+export const LB_CONFIG_SIZE = 544;
+export const LB_CONFIG_OFFSET = { flowKey: 0, ringSize: 192, maxBackendsPerPool: 196, maxVips: 200, maxBackends: 204, vipBits: 208, flowBuckets: 212, flowPerCpu: 216, hashSeed: 220, hashSeed6: 224, maxFrame: 228, tooBig: 232, clockShift: 236, udpIdle: 240, hz: 244, newFlowLimit: 248, serverIds: 252, gueSource4: 256, gueSource6: 260, guePort: 276, gueExact: 278, decap: 280, decapDestinations: 288, decapEgress: 416 } as const;
 export function decodeLbConfig(view: DataView, at = 0): LbConfig {
 	return {
 		flowKey: Array.from({ length: 24 }, (_, i) => view.getBigUint64(at + i * 8, true)),
@@ -326,11 +342,14 @@ export function decodeLbConfig(view: DataView, at = 0): LbConfig {
 		gueSource6: bytesAt(view, at + 260, 16).slice(),
 		guePort: view.getUint16(at + 276, false),
 		gueExact: view.getUint16(at + 278, true),
+		decap: view.getUint16(at + 280, true),
+		decapDestinations: Array.from({ length: 16 }, (_, i) => view.getBigUint64(at + 288 + i * 8, true)),
+		decapEgress: Array.from({ length: 16 }, (_, i) => view.getBigUint64(at + 416 + i * 8, true)),
 	};
 }
 /** Writes every byte; padding becomes zero. */
 export function encodeLbConfig(view: DataView, at: number, value: LbConfig): void {
-	bytesAt(view, at, 288).fill(0);
+	bytesAt(view, at, 544).fill(0);
 	eachOf(value.flowKey, 24, (x, i) => { view.setBigUint64(at + i * 8, x, true); });
 	view.setUint32(at + 192, value.ringSize, true);
 	view.setUint32(at + 196, value.maxBackendsPerPool, true);
@@ -352,6 +371,9 @@ export function encodeLbConfig(view: DataView, at: number, value: LbConfig): voi
 	setBytes(view, at + 260, 16, value.gueSource6);
 	view.setUint16(at + 276, value.guePort, false);
 	view.setUint16(at + 278, value.gueExact, true);
+	view.setUint16(at + 280, value.decap, true);
+	eachOf(value.decapDestinations, 16, (x, i) => { view.setBigUint64(at + 288 + i * 8, x, true); });
+	eachOf(value.decapEgress, 16, (x, i) => { view.setBigUint64(at + 416 + i * 8, x, true); });
 }
 
 /** `struct meta` */

@@ -2,8 +2,17 @@
 // What a datapath is made with: the limits and options that become the program's constants and the maps' sizes.
 // Host facts (own addresses, the gateway's MAC) are handed in, never looked up here.
 import { createHash } from 'node:crypto';
-import { type Address, addressBytes } from '../model/address.ts';
-import { encodeLbConfig, LB_CONFIG_OFFSET, LB_CONFIG_SIZE, type LbConfig, type MapName, RING_HEAD_SIZE, TooBigMode } from './abi.gen.ts';
+import { type Address, addressBytes, mappedBytes } from '../model/address.ts';
+import {
+	DecapFlag,
+	encodeLbConfig,
+	LB_CONFIG_OFFSET,
+	LB_CONFIG_SIZE,
+	type LbConfig,
+	type MapName,
+	RING_HEAD_SIZE,
+	TooBigMode,
+} from './abi.gen.ts';
 import type { Clock } from './clock.ts';
 import type { DatapathLimits } from './datapath.ts';
 
@@ -26,6 +35,8 @@ export interface DatapathOptions {
 		readonly source6: Address | null;
 		readonly checksum: 'katran' | 'exact';
 	};
+	/** Tunnels that end at the balancer. `destinations`: the inner packet is balanced; `egress`: sent back to the router. */
+	readonly decap: DecapOptions;
 	/** Secret of a fleet that shares no ECMP group with Katran boxes; null = Katran's seeds. */
 	readonly hashSecret: Uint8Array | null;
 	/** 6 bytes; destination of everything sent. */
@@ -33,6 +44,18 @@ export interface DatapathOptions {
 	/** Of this host: encapsulating towards one would loop. */
 	readonly ownAddresses: readonly Address[];
 }
+
+export interface DecapOptions {
+	readonly ipip: boolean;
+	readonly gue: boolean;
+	/** Leaves tunnel packets alone that are neither for these nor for the GUE source. */
+	readonly strict: boolean;
+	readonly destinations: readonly Address[];
+	readonly egress: readonly Address[];
+}
+
+/** Most addresses in each list; the program holds them as constants. */
+export const MAX_DECAP_DESTINATIONS = 8;
 
 export const DEFAULT_LIMITS: DatapathLimits = {
 	ringSize: 65537,
@@ -53,6 +76,7 @@ export const DEFAULT_OPTIONS: DatapathOptions = {
 	newFlowLimit: 0,
 	serverIds: false,
 	gue: { port: 6080, source4: null, source6: null, checksum: 'katran' },
+	decap: { ipip: false, gue: false, strict: true, destinations: [], egress: [] },
 	hashSecret: null,
 	gatewayMac: new Uint8Array(6),
 	ownAddresses: [],
@@ -114,6 +138,9 @@ export function programConfig(
 		gueSource6: gue.source6 === null ? new Uint8Array(16) : addressBytes(gue.source6),
 		guePort: gue.port,
 		gueExact: gue.checksum === 'exact' ? 1 : 0,
+		decap: decapFlags(options.decap),
+		decapDestinations: addressWords(options.decap.destinations),
+		decapEgress: addressWords(options.decap.egress),
 	};
 }
 
@@ -145,6 +172,23 @@ export function configBytes(config: LbConfig): Uint8Array {
 	const bytes = new Uint8Array(LB_CONFIG_SIZE);
 	encodeLbConfig(new DataView(bytes.buffer), 0, config);
 	return bytes;
+}
+
+/** 0 unless something is unwrapped: the program then has no trace of it. */
+function decapFlags({ ipip, gue, strict }: DecapOptions): number {
+	if (!ipip && !gue) return 0;
+	return (ipip ? DecapFlag.DECAP_IPIP : 0) | (gue ? DecapFlag.DECAP_GUE : 0) | (strict ? DecapFlag.DECAP_STRICT : 0);
+}
+
+/** Two little-endian words of the bytes as sent for each address, zeros behind the last. */
+function addressWords(addresses: readonly Address[]): bigint[] {
+	const words = Array.from({ length: 2 * MAX_DECAP_DESTINATIONS }, () => 0n);
+	for (const [i, a] of addresses.entries()) {
+		const view = new DataView(mappedBytes(a).buffer);
+		words[2 * i] = view.getBigUint64(0, true);
+		words[2 * i + 1] = view.getBigUint64(8, true);
+	}
+	return words;
 }
 
 /** Buckets of one flow table. */

@@ -19,7 +19,7 @@ export interface SimulatedFrame {
 /** Shorter ones never reach a program: they are no Ethernet frames. */
 const ETHERNET_HEADER = 14;
 /** Counters that say what became of a frame that no backend got. */
-const OTHER_FATES = ['echo_reply', 'too_big_ipv4', 'too_big_ipv6', 'local'] as const;
+const OTHER_FATES = ['echo_reply', 'too_big_ipv4', 'too_big_ipv6', 'local', 'decap_egress'] as const;
 
 export class Simulation {
 	readonly #datapath: BpfDatapath;

@@ -85,6 +85,12 @@ const CASES: Record<(typeof LB_DROP_NAMES)[number], readonly Case[]> = {
 		{ arrange: sendsGue, frame: flowFrame(flow()) },
 		{ arrange: sendsGue, frame: flowFrame(flow({ source: CLIENT6, dest: VIP6 })) },
 	],
+	decap_ttl: [
+		{
+			settings: { options: { decap: { ipip: true, gue: false, strict: false, destinations: [], egress: [] } } },
+			frame: ipFrame(ip(CLIENT4, VIP4, PROTOCOL.ipip, ip(CLIENT4, VIP4, PROTOCOL.tcp, tcp, { ttl: 1 }))),
+		},
+	],
 };
 
 suite('drops', { skip: whyNoBpf() ?? false }, () => {

@@ -58,7 +58,7 @@ test('the nearest word is named, a far one is not', () => {
 const BASE = `sources: { s: { kind: file, path: x } }\npools: { p: { from: { source: s, service: a } } }\n`;
 
 test('what every version has is not reported as missing', () => {
-	const text = `${BASE}datapath: { interface: eth0, server_ids: [{ address: 10.0.0.1, ids: [1] }], too_big: drop, new_flow_limit: 5, encap: gue, gue_checksum: exact }
+	const text = `${BASE}datapath: { interface: eth0, server_ids: [{ address: 10.0.0.1, ids: [1] }], too_big: drop, new_flow_limit: 5, encap: gue, gue_checksum: exact, decap: { ipip: true, gue: true } }
 vips: [{ address: 203.0.113.1, port: 443, protocol: udp, pool: p, flags: [quic, hash_no_source_port, no_flow_table, udp_flow_migration] }]`;
 	assert.deepEqual(missingFeatures(parseConfig(text, 'lb.yaml')), []);
 });
@@ -67,18 +67,10 @@ test('what this version lacks is named by key', () => {
 	const text = `sources: { s: { kind: file, path: x }, e: { kind: etcd, layout: skydns } }
 allowed_backends: any
 pools: { p: { from: { source: s, service: a } } }
-datapath: { interface: [eth0, eth1], tcp_server_id: true, decap: { gue: true }, source_routes: [{ prefixes: [10.0.0.0/8], backend: 10.0.0.1 }] }
+datapath: { interface: [eth0, eth1], tcp_server_id: true, source_routes: [{ prefixes: [10.0.0.0/8], backend: 10.0.0.1 }] }
 vips: [{ address: "fc00:1::/96", port: 443, protocol: tcp, pool: p, flags: [source_routing] }]`;
 	assert.deepEqual(
 		missingFeatures(parseConfig(text, 'lb.yaml')).map(({ key }) => key),
-		[
-			'datapath.interface',
-			'datapath.tcp_server_id',
-			'datapath.decap',
-			'datapath.source_routes',
-			'sources.e.layout',
-			'vips[0].address',
-			'vips[0].flags',
-		],
+		['datapath.interface', 'datapath.tcp_server_id', 'datapath.source_routes', 'sources.e.layout', 'vips[0].address', 'vips[0].flags'],
 	);
 });
