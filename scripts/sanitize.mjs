@@ -38,7 +38,9 @@ function compile(args) {
 }
 
 async function build() {
-	const [target] = JSON.parse(readFileSync(join(NATIVE, 'binding.gyp'), 'utf8')).targets;
+	// gyp's format is JSON with comments
+	const gyp = readFileSync(join(NATIVE, 'binding.gyp'), 'utf8').replace(/^\s*#.*$/gm, '');
+	const [target] = JSON.parse(gyp).targets;
 	const sources = readdirSync(NATIVE).filter((f) => /\.(cc|h|gyp)$/.test(f));
 	const newest = Math.max(...sources.map((f) => statSync(join(NATIVE, f)).mtimeMs));
 	mkdirSync(OUT, { recursive: true });

@@ -22,8 +22,8 @@ async function whyNot(): Promise<string | false> {
 	if (process.getuid?.() !== 0) return 'becoming another user needs root';
 	if (!existsSync(nativePath())) return 'the native addon is not built: npm run build:native';
 	if (userDatabase().group(GROUP.name)?.gid !== GROUP.gid) return `there is no group ${GROUP.name} with gid ${GROUP.gid}`;
-	const { status } = await xdpilot(['--version'], { uid: NOBODY, gid: NOBODY });
-	return status === 0 ? false : 'other users can not read this checkout';
+	const { status, stderr } = await xdpilot(['--version'], { uid: NOBODY, gid: NOBODY });
+	return status === 0 ? false : `the program does not run as another user: ${stderr}`;
 }
 
 const options = { skip: await whyNot(), timeout: 60_000 };
