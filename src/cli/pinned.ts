@@ -33,7 +33,9 @@ export async function listPinned(pinPath: string): Promise<Pinned[]> {
 export function describePinned(pinPath: string, pinned: readonly Pinned[]): string[] {
 	if (pinned.length === 0) return [`nothing is pinned under ${pinPath}: no packet is forwarded`];
 	return pinned.map(({ ifindex, interface: name, path: folder, attached }) => {
-		const where = name === null ? `interface ${ifindex} (not here)` : name;
+		const where = name ?? `interface ${ifindex} (not here)`;
+		if (attached && name === null)
+			return `${where} has a program pinned in ${folder}; it is gone or in another network namespace, so whether it forwards can't be told from here`;
 		return attached
 			? `${where} goes on forwarding with what was last written (pinned in ${folder}); backends that fail now are not noticed`
 			: `${where} has maps pinned in ${folder}, but no attached program`;

@@ -187,7 +187,7 @@ test('status without a daemon says what is pinned, with status 69', async (t) =>
 	assert.equal(
 		stdout,
 		`interface 999998 (not here) has maps pinned in ${pins}/999998, but no attached program\n` +
-			`interface 999999 (not here) goes on forwarding with what was last written (pinned in ${pins}/999999); backends that fail now are not noticed\n`,
+			`interface 999999 (not here) has a program pinned in ${pins}/999999; it is gone or in another network namespace, so whether it forwards can't be told from here\n`,
 	);
 	const asJson = await cli(...args, '--json');
 	assert.equal(asJson.status, 69);
