@@ -15,6 +15,14 @@
 /* What choosing a backend returns when it found one, and no reason to drop the packet. */
 #define CHOSEN DROP_MAX
 
+/* The tag of a flow under this vip. */
+static __always_inline __u64 vip_flow_tag(const struct packet *p, const struct vip *vip, const bool v6)
+{
+	if (config.prefix_vips && unlikely(vip_flags(vip) & VIP_PREFIX))
+		return flow_prefix_tag(p);
+	return flow_tag(p, v6);
+}
+
 /* The backend that the flow table has for this flow, unless the entry is idle or its backend keeps no flows. */
 static __always_inline bool choose_known(
 	struct choice *c, struct flow_entry *e, __u64 word, __u32 now, const struct packet *p)
@@ -88,7 +96,7 @@ static __always_inline int choose_by_server_id(struct choice *c, struct xdp_md *
 	const struct vip *vip, const struct flow_ref *flow, const bool v6)
 {
 	struct id_route route = {
-		.flow = { flow->hash, flow_tag(p, v6), flow->vip },
+		.flow = { flow->hash, vip_flow_tag(p, vip, v6), flow->vip },
 		.vip_counter = bpf_get_smp_processor_id() * config.max_vips + flow->vip,
 		.v6 = v6,
 	};

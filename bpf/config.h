@@ -48,7 +48,8 @@ struct lb_config {
 	__be16 gue_port;
 	__u16 gue_exact; /* 1: true checksums where Katran's derivation gives none (gue.h) */
 	__u16 decap; /* enum decap_flag; 0: tunnel packets are like any others */
-	__u16 pad[3];
+	__u16 prefix_vips; /* 1: map vip_prefixes is asked */
+	__u16 pad[2];
 	/* two words each, as sent, IPv4 as ::ffff:a.b.c.d; zeros are unused */
 	__u64 decap_destinations[2 * DECAP_DESTINATIONS];
 	__u64 decap_egress[2 * DECAP_DESTINATIONS];
@@ -89,6 +90,7 @@ const struct abi_types {
 	enum too_big_mode too_big_mode;
 	enum decap_flag decap_flag;
 	struct ring_head ring_head;
+	struct vip_prefix_key vip_prefix_key;
 } abi_types SEC(".abi") = {};
 
 #endif /* CONFIG_H */

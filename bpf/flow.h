@@ -43,12 +43,16 @@ static __always_inline __u64 flow_hash_without_port(__u64 hash, const struct pac
 }
 
 /* Multilinear hash of source and ports: two different flows collide for 1 in 2^32 keys. */
+static __always_inline __u64 flow_multilinear(const struct packet *p, const __u32 key)
+{
+	return (__u32)p->src[0] * config.flow_key[key] + (p->src[0] >> 32) * config.flow_key[key + 1] +
+	       (__u32)p->src[1] * config.flow_key[key + 2] + (p->src[1] >> 32) * config.flow_key[key + 3] +
+	       p->ports * config.flow_key[key + 4];
+}
+
 static __always_inline __u32 flow_fingerprint(const struct packet *p, const __u32 key)
 {
-	return (__u64)((__u32)p->src[0] * config.flow_key[key] + (p->src[0] >> 32) * config.flow_key[key + 1] +
-		       (__u32)p->src[1] * config.flow_key[key + 2] + (p->src[1] >> 32) * config.flow_key[key + 3] +
-		       p->ports * config.flow_key[key + 4]) >>
-	       32;
+	return flow_multilinear(p, key) >> 32;
 }
 
 /* Exact for IPv4; 64 keyed bits for IPv6. Destination and protocol are the vip's. */
@@ -57,6 +61,20 @@ static __always_inline __u64 flow_tag(const struct packet *p, const bool v6)
 	if (!v6)
 		return p->src[0] | (__u64)p->ports << 32;
 	return flow_fingerprint(p, 4) | (__u64)flow_fingerprint(p, 9) << 32;
+}
+
+/* The part of the destination in the same hash. */
+static __always_inline __u64 flow_destination(const struct packet *p, const __u32 key)
+{
+	return (__u32)p->dst[0] * config.flow_key[key] + (p->dst[0] >> 32) * config.flow_key[key + 1] +
+	       (__u32)p->dst[1] * config.flow_key[key + 2] + (p->dst[1] >> 32) * config.flow_key[key + 3];
+}
+
+/* For vips that are prefixes, which don't stand for one destination: 64 keyed bits for both families. */
+static __always_inline __u64 flow_prefix_tag(const struct packet *p)
+{
+	return (flow_multilinear(p, 4) + flow_destination(p, 14)) >> 32 |
+	       (flow_multilinear(p, 9) + flow_destination(p, 18)) >> 32 << 32;
 }
 
 static __always_inline struct flow_bucket *flow_bucket(__u64 hash)

@@ -110,7 +110,7 @@ static __always_inline int balance(struct xdp_md *ctx, __u32 frame_bytes, const 
 		}
 	}
 	if (likely(!choice.backend)) {
-		flow.tag = flow_tag(&p, v6);
+		flow.tag = vip_flow_tag(&p, &vip, v6);
 		reason = choose(&choice, &p, &vip, &flow, v6);
 		if (unlikely(reason != CHOSEN))
 			return drop(reason, frame_bytes);

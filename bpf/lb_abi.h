@@ -21,6 +21,8 @@ enum vip_flag {
 	VIP_HASH_SOURCE_DEST_PORT = 1 << 7,
 	VIP_UDP_STABLE_ROUTING = 1 << 8,
 	VIP_UDP_FLOW_MIGRATION = 1 << 9,
+	/* Set by the control plane, not by users: the vip is a prefix, so that a flow's tag must hold its destination. */
+	VIP_PREFIX = 1 << 30,
 };
 
 /* What a used slot of a vip bucket is. */
@@ -29,6 +31,8 @@ enum vip_kind {
 	VIP_KIND_VIP = 1,
 	/* "some vip has this address": port and protocol are 0. Tells own traffic that can't be parsed from foreign. */
 	VIP_KIND_ADDRESS = 2,
+	/* or-ed to one of these in the keys of map vip_prefixes, which holds both families */
+	VIP_KIND_IPV6 = 1 << 4,
 };
 
 #define VIP4_WAYS 4
@@ -67,6 +71,25 @@ struct vip6_entry {
 struct vip6_bucket {
 	struct vip6_entry entry[VIP6_WAYS];
 };
+
+/* Bits of a vip_prefix_key before the address. */
+#define VIP_PREFIX_HEAD 32
+
+/* Vips that are prefixes, in a longest-prefix-match trie. */
+struct vip_prefix_key {
+	__u32 length; /* VIP_PREFIX_HEAD + bits of the prefix */
+	__be16 port; /* 0 = every port */
+	__u8 protocol;
+	__u8 kind; /* enum vip_kind */
+	__be32 address[4]; /* IPv4: the first word */
+};
+
+/* The upper half of a vip4_entry or vip6_entry; all zero where the kind is VIP_KIND_ADDRESS. */
+struct vip_prefix {
+	__u16 vip;
+	__u16 pool;
+	__u32 flags;
+} __attribute__((aligned(8)));
 
 #define VIP_GROUP_BITS 10
 #define VIP_GROUPS (1 << VIP_GROUP_BITS)
@@ -143,6 +166,8 @@ enum flow_layout {
  *   IPv6: hash = src[0..7] * k[0] + src[8..15] * k[1] + dst[8..15] * k[2] + (sport << 32) * k[3]
  *         tag  = (sum of src word i * k[4 + i], i < 4, + (sport | dport << 16) * k[8]) >> 32
  *              | (the same with k[9 + i] and k[13]) >> 32 << 32
+ *   For a vip that is a prefix, of either family: the IPv6 tag, with the sum of dst word i * k[14 + i] in the lower
+ *   half and of dst word i * k[18 + i] in the upper half added before the shift.
  *   bucket = (hash >> 32) * flow_buckets >> 32, plus cpu * flow_buckets with flow_per_cpu; k = lb_config.flow_key.
  * The ports are those after the vip's flags: sport 0 with hash_no_source_port; dport 0 for a port-0 vip without
  * hash_source_dest_port and hash_dest_port_only. (hash_dest_port_only leaves src and sport as they are here.)

@@ -43,6 +43,15 @@ struct {
 	__type(value, struct vip6_bucket);
 } vips6 SEC(".maps");
 
+/* Vips that are prefixes, and "a vip has these addresses". Written by the control plane, entry by entry. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 2048);
+	__type(key, struct vip_prefix_key);
+	__type(value, struct vip_prefix);
+} vip_prefixes SEC(".maps");
+
 /* Backends by id; id 0 is never used. Written by the control plane in aligned 8-byte stores, `link` last. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * "Is this packet for a vip, and which?" Two tables of 64-byte buckets, one live; see lb_abi.h for keys and hashing.
- * A lookup touches one line, a miss two (exact port, then port 0).
+ * A lookup touches one line, a miss two (exact port, then port 0). Vips that are prefixes are in a trie.
  */
 #ifndef VIP_H
 #define VIP_H
@@ -112,17 +112,59 @@ static __always_inline bool vip_probe(
 	return v6 ? vip6_probe(vip, t, address, rest) : vip4_probe(vip, t, address[0] | (__u64)rest << 32);
 }
 
-/* The vip of a packet; the exact port is preferred. A port-0 match clears the packet's destination port (see lb_abi.h). */
+/* The vip of the longest prefix that holds the address. `rest` is that of an address vip. */
+static __always_inline bool vip_prefix_probe(struct vip *vip, const __u64 *address, __u32 rest, const bool v6)
+{
+	struct vip_prefix_key key = { .length = VIP_PREFIX_HEAD + (v6 ? 128 : 32) };
+	struct vip_prefix *found;
+
+	key.port = rest;
+	key.protocol = rest >> 16;
+	key.kind = rest >> 24 | (v6 ? VIP_KIND_IPV6 : 0);
+	key.address[0] = address[0];
+	if (v6) {
+		key.address[1] = address[0] >> 32;
+		key.address[2] = address[1];
+		key.address[3] = address[1] >> 32;
+	}
+	found = bpf_map_lookup_elem(&vip_prefixes, &key);
+	if (!found)
+		return false;
+	vip->word = *(const __u64 *)found;
+	return true;
+}
+
+/* A vip that is an address, else, if there are any, one that is a prefix. Sets *is_prefix for the latter. */
+static __always_inline bool vip_probe_both(struct vip *vip, const struct vip_table *t, const struct packet *p, __u16 port,
+	bool *is_prefix, const bool v6)
+{
+	__u32 rest = vip_key_rest(port, protocol_of(p), VIP_KIND_VIP);
+
+	if (likely(vip_probe(vip, t, p->dst, rest, v6)))
+		return true;
+	if (!config.prefix_vips || !vip_prefix_probe(vip, p->dst, rest, v6))
+		return false;
+	*is_prefix = true;
+	return true;
+}
+
+/*
+ * The vip of a packet: an exact port wins over port 0, and for each an address over a prefix. A match of port 0 clears
+ * the packet's destination port (see lb_abi.h), and so does every prefix, also with a port of its own: Katran's choice.
+ */
 static __always_inline bool find_vip(struct vip *vip, struct packet *p, const bool v6)
 {
+	bool is_prefix = false;
 	struct vip_table live;
 
 	if (unlikely(!live_vips(&live)))
 		return false;
-	if (likely(vip_probe(vip, &live, p->dst, vip_key_rest(dest_port(p), protocol_of(p), VIP_KIND_VIP), v6)))
-		return true;
-	if (!vip_probe(vip, &live, p->dst, vip_key_rest(0, protocol_of(p), VIP_KIND_VIP), v6))
+	if (likely(vip_probe_both(vip, &live, p, dest_port(p), &is_prefix, v6))) {
+		if (likely(!is_prefix))
+			return true;
+	} else if (!vip_probe_both(vip, &live, p, 0, &is_prefix, v6)) {
 		return false;
+	}
 	if (!(vip_flags(vip) & (VIP_HASH_DEST_PORT_ONLY | VIP_HASH_SOURCE_DEST_PORT)))
 		p->ports = source_port(p);
 	return true;
@@ -131,10 +173,14 @@ static __always_inline bool find_vip(struct vip *vip, struct packet *p, const bo
 /* Whether some vip has this address. */
 static __always_inline bool is_vip_address(const __u64 *address, const bool v6)
 {
+	__u32 rest = vip_key_rest(0, 0, VIP_KIND_ADDRESS);
 	struct vip_table live;
 	struct vip unused;
 
-	return live_vips(&live) && vip_probe(&unused, &live, address, vip_key_rest(0, 0, VIP_KIND_ADDRESS), v6);
+	if (!live_vips(&live))
+		return false;
+	return vip_probe(&unused, &live, address, rest, v6) ||
+	       (config.prefix_vips && vip_prefix_probe(&unused, address, rest, v6));
 }
 
 #endif /* VIP_H */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which configured features this version does not have yet. The schema knows their keys, so that a configuration
 // need not change when they come; until then `run` refuses them by name and `simulate` warns.
-import { isHost, type VipFlag, vipKey } from '../model/vip.ts';
+import { type VipFlag, vipKey } from '../model/vip.ts';
 import type { Config, EtcdSourceConfig } from './schema.ts';
 
 export interface MissingFeature {
@@ -40,9 +40,6 @@ function sourceFeatures({ sources }: Config): MissingFeature[] {
 function vipFeatures({ vips }: Config): MissingFeature[] {
 	return vips.flatMap((vip, i) => {
 		const flags = vip.flags.filter((flag) => FLAGS_NOT_BUILT.includes(flag));
-		const missing = flags.map((flag) => ({ key: `vips[${i}].flags`, why: `the flag ${flag} of ${vipKey(vip)} has no effect` }));
-		return isHost(vip.prefix)
-			? missing
-			: [{ key: `vips[${i}].address`, why: `a vip that is a prefix (${vipKey(vip)}) is not served` }, ...missing];
+		return flags.map((flag) => ({ key: `vips[${i}].flags`, why: `the flag ${flag} of ${vipKey(vip)} has no effect` }));
 	});
 }

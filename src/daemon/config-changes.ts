@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a new configuration changes, in words, and what of it has to wait for the next start. Pure.
 import type { Config } from '../config/schema.ts';
+import { isHost } from '../model/vip.ts';
 import { vipsByKey } from '../reconcile/desired.ts';
-import { usesServerIds } from './settings.ts';
+import { usesPrefixVips, usesServerIds } from './settings.ts';
 
 export interface ConfigChanges {
 	/** One sentence each; empty when the configuration says what it said before. */
@@ -25,13 +26,18 @@ export function configChanges(before: Config, after: Config): ConfigChanges {
 		...FOLLOWED.flatMap((key) => changed(`datapath.${key}`, before.datapath[key], after.datapath[key])),
 	];
 	const serverIds = usesServerIds(before) === usesServerIds(after) ? [] : ['datapath.server_ids'];
-	return { changes, atNextStart: [...startKeys('datapath', before, after), ...serverIds, ...startKeys('control', before, after)] };
+	const prefixes = usesPrefixVips(after) && !usesPrefixVips(before) ? ['vips (those that are prefixes)'] : [];
+	return {
+		changes,
+		atNextStart: [...startKeys('datapath', before, after), ...serverIds, ...prefixes, ...startKeys('control', before, after)],
+	};
 }
 
 /** The new configuration as far as a running daemon can follow it: what its program and its socket were made from stays. */
 export function followable(running: Config, next: Config): Config {
 	const { gateway_mac, server_ids, encap } = next.datapath;
-	return { ...next, datapath: { ...running.datapath, gateway_mac, server_ids, encap }, control: running.control };
+	const vips = usesPrefixVips(running) ? next.vips : next.vips.filter((v) => isHost(v.prefix));
+	return { ...next, vips, datapath: { ...running.datapath, gateway_mac, server_ids, encap }, control: running.control };
 }
 
 function startKeys(section: 'datapath' | 'control', before: Config, after: Config): string[] {

@@ -7,6 +7,7 @@ import { Admission } from '../guard/admit.ts';
 import type { OwnAddress } from '../guard/deny.ts';
 import type { Address } from '../model/address.ts';
 import { familyOf } from '../model/address.ts';
+import { isHost } from '../model/vip.ts';
 import type { Desired } from '../reconcile/desired.ts';
 import type { PoolSettings, Settings } from '../reconcile/settings.ts';
 import type { ServiceQuery } from '../sources/source.ts';
@@ -42,6 +43,7 @@ export function datapathOptions(config: Config, facts: HostFacts): DatapathOptio
 		udpIdleMs: datapath.udp_idle,
 		newFlowLimit: datapath.new_flow_limit,
 		serverIds: usesServerIds(config),
+		prefixVips: usesPrefixVips(config),
 		gue: {
 			port: datapath.gue_port,
 			source4: source(4, datapath.encap_source.ipv4),
@@ -58,13 +60,21 @@ export function datapathOptions(config: Config, facts: HostFacts): DatapathOptio
 		hashSecret: null,
 		gatewayMac: facts.gatewayMac,
 		// Where tunnels end here, sending to one would come back, to be unwrapped and sent again.
-		ownAddresses: [...facts.own.map((o) => o.address), ...(decap.ipip || decap.gue ? [...decap.destinations, ...decap.egress_destinations] : [])],
+		ownAddresses: [
+			...facts.own.map((o) => o.address),
+			...(decap.ipip || decap.gue ? [...decap.destinations, ...decap.egress_destinations] : []),
+		],
 	};
 }
 
 /** Whether the program is loaded with the branch that reads server ids. */
 export function usesServerIds({ datapath, vips }: Config): boolean {
 	return datapath.server_ids.length > 0 || vips.some((v) => v.flags.includes('quic') || v.flags.includes('udp_stable_routing'));
+}
+
+/** Whether the program is loaded with the branch that looks for vips that are prefixes. */
+export function usesPrefixVips({ vips }: Pick<Config, 'vips'>): boolean {
+	return vips.some((v) => !isHost(v.prefix));
 }
 
 /** What the loop works by. @throws XdpilotError E_CONFIG for a server id whose backend may not be one */

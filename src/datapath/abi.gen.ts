@@ -16,7 +16,7 @@ function eachOf<T>(values: readonly T[], length: number, fn: (value: T, index: n
 }
 
 /** SHA-256 of everything below: two builds with the same hash understand each other's pinned maps. */
-export const LAYOUT_HASH = '665a1dfc6d244010d181ffd5f791c33477f2219ead0f720d922e9dbd4362aea4';
+export const LAYOUT_HASH = 'edb1c2deb968242b7582aea21ae186fc0ed75da631d8688db5e879ea1d1fa5d7';
 
 /** `enum backend_flag` */
 export const BackendFlag = {
@@ -149,6 +149,7 @@ export const VipFlag = {
 	VIP_HASH_SOURCE_DEST_PORT: 128,
 	VIP_UDP_STABLE_ROUTING: 256,
 	VIP_UDP_FLOW_MIGRATION: 512,
+	VIP_PREFIX: 1073741824,
 } as const;
 
 /** `enum vip_kind` */
@@ -156,6 +157,7 @@ export const VipKind = {
 	VIP_KIND_EMPTY: 0,
 	VIP_KIND_VIP: 1,
 	VIP_KIND_ADDRESS: 2,
+	VIP_KIND_IPV6: 16,
 } as const;
 
 /** `struct backend` */
@@ -314,11 +316,12 @@ export interface LbConfig {
 	readonly guePort: number;
 	readonly gueExact: number;
 	readonly decap: number;
+	readonly prefixVips: number;
 	readonly decapDestinations: readonly bigint[];
 	readonly decapEgress: readonly bigint[];
 }
 export const LB_CONFIG_SIZE = 544;
-export const LB_CONFIG_OFFSET = { flowKey: 0, ringSize: 192, maxBackendsPerPool: 196, maxVips: 200, maxBackends: 204, vipBits: 208, flowBuckets: 212, flowPerCpu: 216, hashSeed: 220, hashSeed6: 224, maxFrame: 228, tooBig: 232, clockShift: 236, udpIdle: 240, hz: 244, newFlowLimit: 248, serverIds: 252, gueSource4: 256, gueSource6: 260, guePort: 276, gueExact: 278, decap: 280, decapDestinations: 288, decapEgress: 416 } as const;
+export const LB_CONFIG_OFFSET = { flowKey: 0, ringSize: 192, maxBackendsPerPool: 196, maxVips: 200, maxBackends: 204, vipBits: 208, flowBuckets: 212, flowPerCpu: 216, hashSeed: 220, hashSeed6: 224, maxFrame: 228, tooBig: 232, clockShift: 236, udpIdle: 240, hz: 244, newFlowLimit: 248, serverIds: 252, gueSource4: 256, gueSource6: 260, guePort: 276, gueExact: 278, decap: 280, prefixVips: 282, decapDestinations: 288, decapEgress: 416 } as const;
 export function decodeLbConfig(view: DataView, at = 0): LbConfig {
 	return {
 		flowKey: Array.from({ length: 24 }, (_, i) => view.getBigUint64(at + i * 8, true)),
@@ -343,6 +346,7 @@ export function decodeLbConfig(view: DataView, at = 0): LbConfig {
 		guePort: view.getUint16(at + 276, false),
 		gueExact: view.getUint16(at + 278, true),
 		decap: view.getUint16(at + 280, true),
+		prefixVips: view.getUint16(at + 282, true),
 		decapDestinations: Array.from({ length: 16 }, (_, i) => view.getBigUint64(at + 288 + i * 8, true)),
 		decapEgress: Array.from({ length: 16 }, (_, i) => view.getBigUint64(at + 416 + i * 8, true)),
 	};
@@ -372,6 +376,7 @@ export function encodeLbConfig(view: DataView, at: number, value: LbConfig): voi
 	view.setUint16(at + 276, value.guePort, false);
 	view.setUint16(at + 278, value.gueExact, true);
 	view.setUint16(at + 280, value.decap, true);
+	view.setUint16(at + 282, value.prefixVips, true);
 	eachOf(value.decapDestinations, 16, (x, i) => { view.setBigUint64(at + 288 + i * 8, x, true); });
 	eachOf(value.decapEgress, 16, (x, i) => { view.setBigUint64(at + 416 + i * 8, x, true); });
 }
@@ -617,6 +622,58 @@ export function encodeVipCounter(view: DataView, at: number, value: VipCounter):
 	view.setBigUint64(at + 48, value.idMoved, true);
 }
 
+/** `struct vip_prefix` */
+export interface VipPrefix {
+	readonly vip: number;
+	readonly pool: number;
+	readonly flags: number;
+}
+export const VIP_PREFIX_SIZE = 8;
+export const VIP_PREFIX_OFFSET = { vip: 0, pool: 2, flags: 4 } as const;
+export function decodeVipPrefix(view: DataView, at = 0): VipPrefix {
+	return {
+		vip: view.getUint16(at, true),
+		pool: view.getUint16(at + 2, true),
+		flags: view.getUint32(at + 4, true),
+	};
+}
+/** Writes every byte; padding becomes zero. */
+export function encodeVipPrefix(view: DataView, at: number, value: VipPrefix): void {
+	bytesAt(view, at, 8).fill(0);
+	view.setUint16(at, value.vip, true);
+	view.setUint16(at + 2, value.pool, true);
+	view.setUint32(at + 4, value.flags, true);
+}
+
+/** `struct vip_prefix_key` */
+export interface VipPrefixKey {
+	readonly length: number;
+	readonly port: number;
+	readonly protocol: number;
+	readonly kind: number;
+	readonly address: Uint8Array;
+}
+export const VIP_PREFIX_KEY_SIZE = 24;
+export const VIP_PREFIX_KEY_OFFSET = { length: 0, port: 4, protocol: 6, kind: 7, address: 8 } as const;
+export function decodeVipPrefixKey(view: DataView, at = 0): VipPrefixKey {
+	return {
+		length: view.getUint32(at, true),
+		port: view.getUint16(at + 4, false),
+		protocol: view.getUint8(at + 6),
+		kind: view.getUint8(at + 7),
+		address: bytesAt(view, at + 8, 16).slice(),
+	};
+}
+/** Writes every byte; padding becomes zero. */
+export function encodeVipPrefixKey(view: DataView, at: number, value: VipPrefixKey): void {
+	bytesAt(view, at, 24).fill(0);
+	view.setUint32(at, value.length, true);
+	view.setUint16(at + 4, value.port, false);
+	view.setUint8(at + 6, value.protocol);
+	view.setUint8(at + 7, value.kind);
+	setBytes(view, at + 8, 16, value.address);
+}
+
 /** `struct vip_seed` */
 export interface VipSeed {
 	readonly seed4: bigint;
@@ -721,6 +778,13 @@ export const MAPS = {
 		"valueSize": 64,
 		"maxEntries": 512,
 		"flags": 1024
+	},
+	"vip_prefixes": {
+		"type": 11,
+		"keySize": 24,
+		"valueSize": 8,
+		"maxEntries": 2048,
+		"flags": 1
 	},
 	"vips4": {
 		"type": 2,

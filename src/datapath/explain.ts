@@ -11,11 +11,13 @@ import type { Flow, FlowVerdict } from './datapath.ts';
 import { type FlowKey, flowKey } from './flow-key.ts';
 import type { FlowTable, FoundFlow } from './flow-table.ts';
 import type { Inventory, PoolRecord } from './inventory.ts';
+import type { VipPrefixes } from './vip-prefixes.ts';
 import { rowKey, type VipTable, vipOf } from './vip-table.ts';
 
 export interface Tables {
 	readonly config: LbConfig;
 	readonly vips: VipTable;
+	readonly prefixes: VipPrefixes;
 	readonly backends: BackendTable;
 	readonly flows: FlowTable;
 	readonly inventory: Inventory;
@@ -38,7 +40,8 @@ const NOTHING: FlowVerdict = {
 /** Reads the tables for one flow. */
 export function explainFlow(tables: Tables, flow: Flow): FlowVerdict {
 	const protocol = PROTOCOL_NUMBER[flow.protocol];
-	const row = tables.vips.lookup(flow.dest, flow.destPort, protocol) ?? tables.vips.lookup(flow.dest, 0, protocol);
+	const at = (port: number) => tables.vips.lookup(flow.dest, port, protocol) ?? tables.prefixes.lookup(flow.dest, port, protocol);
+	const row = at(flow.destPort) ?? at(0);
 	if (!row || familyOf(flow.source) !== familyOf(flow.dest)) return NOTHING;
 	const pool = tables.inventory.byNumber(row.pool);
 	const vip = vipOf(row, pool?.name ?? '');

@@ -2,7 +2,7 @@
 // What of a packet decides where its flow goes, after the vip's flags had their say: the input of the flow hash
 // (which ring slot) and the key of the flow table (which entry). They differ for a vip that hashes its destination
 // port only: its ring slot ignores the client, its flow table does not. The rules are those of bpf/flow.h.
-import { type Address, addressBytes, familyOf } from '../model/address.ts';
+import { addressBytes, familyOf, prefixContains } from '../model/address.ts';
 import { isHost, type Vip, type VipFlag } from '../model/vip.ts';
 import type { Flow } from './datapath.ts';
 
@@ -15,6 +15,8 @@ export interface Endpoints {
 
 export interface FlowKey {
 	readonly family: 4 | 6;
+	/** The vip is a prefix: it does not stand for `dest`, which the tag of the flow then holds. */
+	readonly isPrefix: boolean;
 	readonly dest: Uint8Array;
 	/** Input of the flow hash. */
 	readonly hash: Endpoints;
@@ -35,20 +37,20 @@ export function flowKey(vip: Vip, flow: Flow): FlowKey {
 		destPort: anyPort && !destOnly && !has('hash_source_dest_port') ? 0 : flow.destPort,
 	};
 	const hash = destOnly ? { source: new Uint8Array(table.source.length), sourcePort: flow.destPort, destPort: flow.destPort } : table;
-	return { family, dest: addressBytes(flow.dest), hash, table };
+	return { family, isPrefix: !isHost(vip.prefix), dest: addressBytes(flow.dest), hash, table };
 }
 
-/** The vip that takes `flow`: the exact port first, then the vip for every port. */
+/** The vip that takes `flow`: the exact port before port 0, and for each an address before a prefix, a long one before a short. */
 export function findVip(vips: Iterable<Vip>, flow: Pick<Flow, 'dest' | 'destPort' | 'protocol'>): Vip | undefined {
-	let anyPort: Vip | undefined;
+	let best: Vip | undefined;
 	for (const vip of vips) {
-		if (vip.protocol !== flow.protocol || !isOn(vip, flow.dest)) continue;
-		if (vip.port === flow.destPort) return vip;
-		if (vip.port === 0) anyPort = vip;
+		if (vip.protocol !== flow.protocol || !prefixContains(vip.prefix, flow.dest)) continue;
+		if (vip.port !== flow.destPort && vip.port !== 0) continue;
+		if (best === undefined || rank(vip) > rank(best)) best = vip;
 	}
-	return anyPort;
+	return best;
 }
 
-function isOn(vip: Vip, dest: Address): boolean {
-	return isHost(vip.prefix) && vip.prefix.address === dest;
+function rank(vip: Vip): number {
+	return (vip.port === 0 ? 0 : 1000) + vip.prefix.length;
 }

@@ -104,16 +104,27 @@ export class FlowTable {
 		return Number((((hash & WORD) >> 32n) * BigInt(this.#shape.buckets)) >> 32n);
 	}
 
-	#tag({ family, table }: FlowKey): bigint {
+	#tag({ family, isPrefix, dest, table }: FlowKey): bigint {
 		const ports = BigInt(wirePort(table.sourcePort)) | (BigInt(wirePort(table.destPort)) << 16n);
+		if (isPrefix) {
+			const [low, high] = [this.#sum(table.source, ports, 4), this.#sum(table.source, ports, 9)];
+			const [destLow, destHigh] = [this.#wordSum(dest, 14), this.#wordSum(dest, 18)];
+			return (((low + destLow) & WORD) >> 32n) | ((((high + destHigh) & WORD) >> 32n) << 32n);
+		}
 		if (family === 4) return little(table.source, 0, 4) | (ports << 32n);
-		return this.#fingerprint(table.source, ports, 4) | (this.#fingerprint(table.source, ports, 9) << 32n);
+		const half = (key: number) => (this.#sum(table.source, ports, key) & WORD) >> 32n;
+		return half(4) | (half(9) << 32n);
 	}
 
-	#fingerprint(source: Uint8Array, ports: bigint, key: number): bigint {
-		const words = [0, 4, 8, 12].map((at) => little(source, at, 4));
-		const sum = [...words, ports].reduce((total, word, i) => total + word * (this.#shape.key[key + i] ?? 0n), 0n);
-		return (sum & WORD) >> 32n;
+	/** The multilinear hash of source and ports, not reduced. */
+	#sum(source: Uint8Array, ports: bigint, key: number): bigint {
+		return this.#wordSum(source, key) + ports * (this.#shape.key[key + 4] ?? 0n);
+	}
+
+	/** The same of the four words of an address; those that an IPv4 address lacks are 0. */
+	#wordSum(address: Uint8Array, key: number): bigint {
+		const words = Array.from({ length: address.length / 4 }, (_, i) => little(address, 4 * i, 4));
+		return words.reduce((total, word, i) => total + word * (this.#shape.key[key + i] ?? 0n), 0n);
 	}
 }
 

@@ -15,6 +15,7 @@ import {
 } from './abi.gen.ts';
 import type { Clock } from './clock.ts';
 import type { DatapathLimits } from './datapath.ts';
+import { prefixEntries } from './vip-prefixes.ts';
 
 export interface DatapathOptions {
 	readonly limits: DatapathLimits;
@@ -29,6 +30,8 @@ export interface DatapathOptions {
 	readonly newFlowLimit: number;
 	/** Whether server ids are used at all: the branch costs nothing when they are not. */
 	readonly serverIds: boolean;
+	/** Whether vips may be prefixes: two lookups in a trie for packets that no address vip takes. */
+	readonly prefixVips: boolean;
 	readonly gue: {
 		readonly port: number;
 		readonly source4: Address | null;
@@ -75,6 +78,7 @@ export const DEFAULT_OPTIONS: DatapathOptions = {
 	udpIdleMs: 30_000,
 	newFlowLimit: 0,
 	serverIds: false,
+	prefixVips: false,
 	gue: { port: 6080, source4: null, source6: null, checksum: 'katran' },
 	decap: { ipip: false, gue: false, strict: true, destinations: [], egress: [] },
 	hashSecret: null,
@@ -141,6 +145,7 @@ export function programConfig(
 		decap: decapFlags(options.decap),
 		decapDestinations: addressWords(options.decap.destinations),
 		decapEgress: addressWords(options.decap.egress),
+		prefixVips: options.prefixVips ? 1 : 0,
 	};
 }
 
@@ -151,6 +156,7 @@ export function mapEntries(options: DatapathOptions, cpus: number): Partial<Reco
 	return {
 		vips4: buckets,
 		vips6: buckets,
+		vip_prefixes: prefixEntries(limits.maxVips),
 		backends: limits.maxBackends + 1,
 		rings: scratchSlot(limits) + SCRATCH_SLOTS,
 		flows: flowBuckets(options, cpus) * (options.flowTable === 'per_cpu' ? cpus : 1),

@@ -17,6 +17,7 @@ import { kernelCall } from './kernel-error.ts';
 import { MetaRow } from './meta.ts';
 import { instancePath } from './pins.ts';
 import { type PoolEntry, PoolTable } from './pool-table.ts';
+import { VipPrefixes } from './vip-prefixes.ts';
 import { VipTable, vipOf } from './vip-table.ts';
 
 const NO_GATEWAY = new Uint8Array(6);
@@ -49,7 +50,8 @@ function stateOf(native: NativeAddon, folder: string): PinnedState {
 	// Two tables of 2^bits buckets lie one behind the other.
 	const bits = Math.log2(entriesOf('vips4') / 2);
 	const table = new VipTable({ control: memory('control'), vips4: memory('vips4'), vips6: memory('vips6') }, bits, () => 0n);
-	const vips = table.read().map((row) => vipOf(row, nameOf.get(row.pool) ?? ''));
+	const prefixes = withMap(native, folder, 'vip_prefixes', (map) => new VipPrefixes(map).read());
+	const vips = [...table.read(), ...prefixes].map((row) => vipOf(row, nameOf.get(row.pool) ?? ''));
 	return {
 		pools: new Map(rows.map((row) => [row.name, poolOf(row, backends)])),
 		vips: new Map(vips.map((vip) => [vipKey(vip), vip])),

@@ -17,6 +17,7 @@ import { PoolTable } from './pool-table.ts';
 import { newInnerMap, RingStore } from './ring-store.ts';
 import { RingSwaps } from './ring-swaps.ts';
 import { ServerIds } from './server-ids.ts';
+import { VipPrefixes } from './vip-prefixes.ts';
 import { VipSet } from './vip-set.ts';
 import { VipTable } from './vip-table.ts';
 
@@ -25,6 +26,7 @@ export interface Tables {
 	readonly backends: BackendTable;
 	readonly inventory: Inventory;
 	readonly vips: VipTable;
+	readonly prefixes: VipPrefixes;
 	readonly vipSet: VipSet;
 	readonly serverIds: ServerIds;
 	readonly flows: FlowTable;
@@ -45,6 +47,7 @@ export function openTables(native: NativeAddon, env: Env, instance: Instance, op
 	const inventory = new Inventory(pools, backends, limits);
 	const vipMemory = { control: maps.control.mmap(), vips4: maps.vips4.mmap(), vips6: maps.vips6.mmap() };
 	const vips = new VipTable(vipMemory, config.vipBits, () => randomBytes(8).readBigUInt64LE());
+	const prefixes = new VipPrefixes(maps.vip_prefixes);
 	const counterMemory = { vips: maps.vip_counters.mmap(), backends: maps.backend_counters.mmap(), cpus: maps.counters.mmap() };
 	const scratch = newInnerMap(native, limits);
 	const outer = new OuterMap(maps.rings, env, { slot: scratchSlot(limits), inner: scratch });
@@ -56,7 +59,8 @@ export function openTables(native: NativeAddon, env: Env, instance: Instance, op
 		backends,
 		inventory,
 		vips,
-		vipSet: new VipSet(vips, inventory, limits.maxVips),
+		prefixes,
+		vipSet: new VipSet(vips, prefixes, config.prefixVips !== 0, inventory, limits.maxVips),
 		serverIds: new ServerIds(maps.server_ids, inventory),
 		flows: new FlowTable(native, maps.flows.mmap(), shape, clock),
 		counters: new Counters(counterMemory, cpus, { vips: config.maxVips, backends: config.maxBackends }),

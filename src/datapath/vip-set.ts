@@ -5,7 +5,8 @@ import { XdpilotError } from '../errors.ts';
 import { isHost, type Vip, vipKey } from '../model/vip.ts';
 import { IdAllocator } from './id-allocator.ts';
 import type { Inventory } from './inventory.ts';
-import { rowKey, rowOf, type VipTable, vipOf } from './vip-table.ts';
+import { isPrefixRow, type VipPrefixes } from './vip-prefixes.ts';
+import { rowKey, rowOf, type VipRow, type VipTable, vipOf } from './vip-table.ts';
 
 interface NumberedVip {
 	readonly vip: Vip;
@@ -15,13 +16,18 @@ interface NumberedVip {
 
 export class VipSet {
 	readonly #table: VipTable;
+	readonly #prefixes: VipPrefixes;
+	readonly #takesPrefixes: boolean;
 	readonly #inventory: Inventory;
 	readonly #numbers: IdAllocator;
 	readonly #max: number;
 	#vips = new Map<string, NumberedVip>();
 
-	constructor(table: VipTable, inventory: Inventory, maxVips: number) {
+	/** `takesPrefixes`: whether the program was loaded with the branch that looks for them. */
+	constructor(table: VipTable, prefixes: VipPrefixes, takesPrefixes: boolean, inventory: Inventory, maxVips: number) {
 		this.#table = table;
+		this.#prefixes = prefixes;
+		this.#takesPrefixes = takesPrefixes;
 		this.#inventory = inventory;
 		this.#max = maxVips;
 		this.#numbers = new IdAllocator(maxVips, 'vip');
@@ -41,12 +47,14 @@ export class VipSet {
 		return [...this.#vips].find(([, v]) => v.vip.pool === pool)?.[0];
 	}
 
-	/** The set by key, checked. @throws XdpilotError E_LIMIT, E_NOT_BUILT or E_DATAPATH; nothing changed */
+	/** The set by key, checked. @throws XdpilotError E_LIMIT or E_DATAPATH; nothing changed */
 	check(vips: Iterable<Vip>): Map<string, Vip> {
 		const wanted = new Map<string, Vip>();
 		for (const vip of vips) {
 			const key = vipKey(vip);
-			if (!isHost(vip.prefix)) throw new XdpilotError('E_NOT_BUILT', `vip ${key} is a prefix: not built yet`);
+			if (!isHost(vip.prefix) && !this.#takesPrefixes) {
+				throw new XdpilotError('E_DATAPATH', `vip ${key} is a prefix, and the program was loaded without those`);
+			}
 			if (!this.#inventory.find(vip.pool)) throw new XdpilotError('E_DATAPATH', `vip ${key} names pool ${vip.pool}, which was never put`);
 			wanted.set(key, vip);
 		}
@@ -94,7 +102,7 @@ export class VipSet {
 				if (known === undefined) fresh.push(number);
 				next.set(key, { vip, number, pool: this.#inventory.find(vip.pool)?.number ?? 0 });
 			}
-			this.#table.write([...next.values()].map((v) => rowOf(v.vip, v.number, v.pool)));
+			this.#writeRows([...next.values()].map((v) => rowOf(v.vip, v.number, v.pool)));
 		} catch (e) {
 			for (const number of fresh) {
 				this.#numbers.retire(number);
@@ -113,10 +121,30 @@ export class VipSet {
 		for (const number of numbers) this.#numbers.release(number);
 	}
 
+	/** A program without the branch has not looked at what an earlier one left, and its numbers may be others' now. */
+	#adoptedPrefixes(): VipRow[] {
+		const rows = this.#prefixes.read();
+		if (this.#takesPrefixes) return rows;
+		this.#prefixes.prune([]);
+		return [];
+	}
+
+	#writeRows(rows: readonly VipRow[]): void {
+		const prefixes = rows.filter(isPrefixRow);
+		const undo = this.#prefixes.put(prefixes);
+		try {
+			this.#table.write(rows.filter((row) => !isPrefixRow(row)));
+		} catch (e) {
+			undo();
+			throw e;
+		}
+		this.#prefixes.prune(prefixes);
+	}
+
 	/** Takes over the live table of an earlier daemon; returns all numbers that no vip has. */
 	adopt(): number[] {
 		const names = new Map(this.#inventory.pools().map((p) => [p.number, p.name]));
-		for (const row of this.#table.read()) {
+		for (const row of [...this.#table.read(), ...this.#adoptedPrefixes()]) {
 			this.#numbers.claim(row.number);
 			this.#vips.set(rowKey(row), { vip: vipOf(row, names.get(row.pool) ?? ''), number: row.number, pool: row.pool });
 		}

@@ -26,6 +26,8 @@ import { bucketOf, type Hashing, type Placement, placeKeys, type TableShape } fr
 /** A used slot, as the program finds it. */
 export interface VipRow {
 	readonly address: Address;
+	/** Bits of the prefix; all of them for a vip that is one address. */
+	readonly length: number;
 	/** 0 = every port */
 	readonly port: number;
 	/** IANA number. */
@@ -45,7 +47,6 @@ export interface VipMemory {
 }
 
 interface Key {
-	readonly row: VipRow;
 	readonly kind: number;
 	readonly bytes: Uint8Array;
 	readonly words: readonly bigint[];
@@ -153,14 +154,14 @@ export class VipTable {
 /** The row of a vip. */
 export function rowOf(vip: Vip, number: number, pool: number): VipRow {
 	const flags = vip.flags.reduce((bits, flag) => bits | VipFlagBits[`VIP_${flag.toUpperCase() as Uppercase<typeof flag>}`], 0);
-	return { address: vip.prefix.address, port: vip.port, protocol: PROTOCOL_NUMBER[vip.protocol], number, pool, flags };
+	return { ...vip.prefix, port: vip.port, protocol: PROTOCOL_NUMBER[vip.protocol], number, pool, flags };
 }
 
 /** The vip of a row, served by the pool of this name. */
 export function vipOf(row: VipRow, pool: string): Vip {
 	const protocol: Protocol = row.protocol === PROTOCOL_NUMBER.udp ? 'udp' : 'tcp';
 	const flags = VIP_FLAGS.filter((flag) => row.flags & VipFlagBits[`VIP_${flag.toUpperCase() as Uppercase<typeof flag>}`]);
-	return { prefix: { address: row.address, length: addressBytes(row.address).length * 8 }, port: row.port, protocol, pool, flags };
+	return { prefix: { address: row.address, length: row.length }, port: row.port, protocol, pool, flags };
 }
 
 /** vipKey() of a row. */
@@ -177,7 +178,7 @@ function keysOf(rows: readonly VipRow[]): Key[] {
 	];
 }
 
-function makeKey(row: VipRow, kind: number): Key {
+function makeKey(row: Omit<VipRow, 'length'>, kind: number): Key {
 	const family = familyOf(row.address);
 	const bytes = new Uint8Array(family === 4 ? VIP4_ENTRY_SIZE : VIP6_ENTRY_SIZE);
 	const view = new DataView(bytes.buffer);
@@ -185,10 +186,10 @@ function makeKey(row: VipRow, kind: number): Key {
 	const common = { port, protocol, kind, vip: number, pool, flags };
 	if (family === 4) {
 		encodeVip4Entry(view, 0, { ...common, address: new DataView(addressBytes(row.address).buffer).getUint32(0) });
-		return { row, kind, bytes, words: [view.getBigUint64(0, true)] };
+		return { kind, bytes, words: [view.getBigUint64(0, true)] };
 	}
 	encodeVip6Entry(view, 0, { ...common, address: addressBytes(row.address) });
-	return { row, kind, bytes, words: [view.getBigUint64(0, true), view.getBigUint64(8, true), BigInt(view.getUint32(16, true))] };
+	return { kind, bytes, words: [view.getBigUint64(0, true), view.getBigUint64(8, true), BigInt(view.getUint32(16, true))] };
 }
 
 function fill(table: FamilyTable, base: number, keys: readonly Key[], placement: Placement): void {
@@ -208,7 +209,8 @@ function decodeRow({ memory, family }: FamilyTable, at: number): VipRow | undefi
 	const entry = family === 4 ? decodeVip4Entry(view, at) : decodeVip6Entry(view, at);
 	if (entry.kind !== VipKind.VIP_KIND_VIP) return undefined;
 	const address = typeof entry.address === 'number' ? ipv4(entry.address) : formatAddress(entry.address);
-	return { address, port: entry.port, protocol: entry.protocol, number: entry.vip, pool: entry.pool, flags: entry.flags };
+	const length = family === 4 ? 32 : 128;
+	return { address, length, port: entry.port, protocol: entry.protocol, number: entry.vip, pool: entry.pool, flags: entry.flags };
 }
 
 function ipv4(host: number): Address {

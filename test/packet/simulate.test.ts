@@ -100,12 +100,12 @@ test('without a gateway a documented address stands in for it', { skip }, async 
 test('what this version does not have is warned of, and the rest is simulated', { skip }, async () => {
 	const config = {
 		...CONFIG,
-		datapath: { ...CONFIG.datapath, tcp_server_id: true, hash_seed_file: 'seed' },
-		vips: [...CONFIG.vips, { address: '2001:db8:1::/64', port: 443, protocol: 'tcp', pool: 'web' }],
+		datapath: { ...CONFIG.datapath, interface: ['eth0', 'eth1'] },
+		vips: [...CONFIG.vips, { address: '2001:db8:1::1', port: 443, protocol: 'tcp', pool: 'web', flags: ['global_flow_table'] }],
 	};
 	const { lines, stderr } = await simulateFrames(config, SERVICES, [tcp()]);
 	assert.equal(lines[0]?.verdict, 'tx');
-	for (const key of ['datapath.tcp_server_id', 'datapath.hash_seed_file', 'vips[3]']) assert.ok(stderr.includes(key), `${key} in ${stderr}`);
+	for (const key of ['datapath.interface', 'vips[3]']) assert.ok(stderr.includes(key), `${key} in ${stderr}`);
 });
 
 test('a broken frame changes nothing for those after it', { skip }, async () => {

@@ -11,7 +11,7 @@ import { XdpilotError } from '../../src/errors.ts';
 import type { Address } from '../../src/model/address.ts';
 import type { BackendState } from '../../src/model/backend.ts';
 import type { Encap } from '../../src/model/pool.ts';
-import { isHost, type Vip, vipKey } from '../../src/model/vip.ts';
+import { type Vip, vipKey } from '../../src/model/vip.ts';
 import { inputsDigest } from '../../src/ring/digest.ts';
 import { disruption } from '../../src/ring/disruption.ts';
 import { flowSlot, KATRAN_SEEDS } from '../../src/ring/flow-hash.ts';
@@ -298,7 +298,6 @@ export class FakeDatapath implements dp.Datapath {
 	}
 
 	#checkedVip(vip: Vip): Vip {
-		if (!isHost(vip.prefix)) throw new XdpilotError('E_NOT_BUILT', `vip ${vipKey(vip)} is a prefix`);
 		if (!this.#pools.has(vip.pool)) throw new XdpilotError('E_DATAPATH', `vip ${vipKey(vip)} names pool ${vip.pool}, which was never put`);
 		return vip;
 	}
@@ -373,7 +372,7 @@ function backendCounters(pool: FakePool): Map<Address, dp.TrafficCounters> {
 
 function flowName(vip: Vip, flow: dp.Flow): string {
 	const { source, sourcePort, destPort } = flowKey(vip, flow).table;
-	return `${vipKey(vip)} ${source.join('.')} ${sourcePort} ${destPort}`;
+	return `${vipKey(vip)} ${flow.dest} ${source.join('.')} ${sourcePort} ${destPort}`;
 }
 
 function sameVips(a: ReadonlyMap<string, Vip>, b: ReadonlyMap<string, Vip>): boolean {

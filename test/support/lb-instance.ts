@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The balancer's program on maps of its own, attached to nothing: packet tests and benchmarks put vips, backends, rings
 // of any content and flow-table entries into it and run frames through it. Needs root and the native addon.
+import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import {
 	FLOW_BUCKET_SIZE,
@@ -15,8 +16,9 @@ import { Counters } from '../../src/datapath/counters.ts';
 import { closeMaps, type EntryPoint, LB_OBJECT, type Loaded, loadProgram, type Maps, readObject } from '../../src/datapath/loader.ts';
 import { type DatapathOptions, DEFAULT_OPTIONS, mapEntries, programConfig, ringBytes, vipBits } from '../../src/datapath/options.ts';
 import { newInnerMap } from '../../src/datapath/ring-store.ts';
+import { isPrefixRow, VipPrefixes } from '../../src/datapath/vip-prefixes.ts';
 import { rowOf, VipTable } from '../../src/datapath/vip-table.ts';
-import { type Address, address, addressBytes } from '../../src/model/address.ts';
+import { type Address, address, parsePrefix } from '../../src/model/address.ts';
 import type { BackendState } from '../../src/model/backend.ts';
 import type { Encap } from '../../src/model/pool.ts';
 import type { Protocol, VipFlag } from '../../src/model/vip.ts';
@@ -70,6 +72,7 @@ export class LbInstance {
 	readonly program: Loaded['program'];
 	readonly #native: NativeAddon;
 	readonly #vips: VipTable;
+	readonly #prefixes: VipPrefixes;
 	readonly #vipLines: BigUint64Array;
 	readonly #rings: BpfMap[] = [];
 	#vipRows: LbVip[] = [];
@@ -96,6 +99,7 @@ export class LbInstance {
 		);
 		this.flows = new BigUint64Array(this.maps.flows.mmap(), 0, ((entries.flows ?? 0) * FLOW_BUCKET_SIZE) / 8);
 		const tables = { control: this.maps.control.mmap(), vips4: this.maps.vips4.mmap(), vips6: this.maps.vips6.mmap() };
+		this.#prefixes = new VipPrefixes(this.maps.vip_prefixes);
 		this.#vips = new VipTable(tables, vipBits(this.options.limits), () => randomBytes(8).readBigUInt64LE());
 	}
 
@@ -103,11 +107,13 @@ export class LbInstance {
 	setVips(vips: readonly LbVip[]): void {
 		this.#vipRows = [...vips];
 		const rows = vips.map((v, i) => {
-			const a = address(v.address);
-			const prefix = { address: a, length: addressBytes(a).length * 8 };
+			const prefix = parsePrefix(v.address) ?? assert.fail(v.address);
 			return rowOf({ prefix, port: v.port, protocol: v.protocol ?? 'tcp', pool: '', flags: v.flags ?? [] }, i + 1, v.pool);
 		});
-		this.#vips.write(rows);
+		this.#vips.write(rows.filter((row) => !isPrefixRow(row)));
+		const prefixes = rows.filter(isPrefixRow);
+		this.#prefixes.put(prefixes);
+		this.#prefixes.prune(prefixes);
 	}
 
 	/** The number of a vip given to setVips(). */

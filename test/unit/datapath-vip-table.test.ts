@@ -38,7 +38,15 @@ function rows(count: number, family: 4 | 6, seed = 1): VipRow[] {
 	return Array.from({ length: count }, (_, i) => {
 		const bytes = Uint8Array.from({ length: family === 4 ? 4 : 16 }, () => Math.floor(env.random() * 256));
 		bytes[0] = 32;
-		return { address: formatAddress(bytes), port: 443, protocol: TCP, number: i + 1, pool: 1 + (i % 7), flags: i % 3 };
+		return {
+			address: formatAddress(bytes),
+			length: 8 * bytes.length,
+			port: 443,
+			protocol: TCP,
+			number: i + 1,
+			pool: 1 + (i % 7),
+			flags: i % 3,
+		};
 	});
 }
 

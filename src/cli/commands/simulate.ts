@@ -16,7 +16,6 @@ import { systemEnv } from '../../env.ts';
 import { messageOf, XdpilotError } from '../../errors.ts';
 import { type Logger, silentLogger } from '../../log.ts';
 import { address } from '../../model/address.ts';
-import { isHost } from '../../model/vip.ts';
 import { loadNative } from '../../native/binding.ts';
 import { applyChanges } from '../../reconcile/apply.ts';
 import type { Desired } from '../../reconcile/desired.ts';
@@ -64,7 +63,8 @@ Example:
 }
 
 async function simulate(context: CliContext, { config: file, pcapIn, pcapOut }: SimulateOptions): Promise<void> {
-	const config = servableConfig(context, loadConfig(file));
+	const config = loadConfig(file);
+	warnOfMissing(context, config);
 	const pcap = readPcap(readInput(pcapIn), pcapIn);
 	const logger = silentLogger();
 	const desired = await readSources(config, logger);
@@ -79,13 +79,12 @@ async function simulate(context: CliContext, { config: file, pcapIn, pcapOut }: 
 	}
 }
 
-/** The configuration without what this version can't serve, which is named on stderr. */
-function servableConfig(context: CliContext, config: Config): Config {
+/** Names on stderr what this version can't do of what is configured. */
+function warnOfMissing(context: CliContext, config: Config): void {
 	const paint = painter(context.stderr);
 	for (const { key, why } of missingFeatures(config)) {
 		context.stderr.write(`${paint('yellow', 'warning')}  ${printable(key)}: ${printable(why)} in this version\n`);
 	}
-	return { ...config, vips: config.vips.filter((v) => isHost(v.prefix)) };
 }
 
 function simulatedOptions(config: Config): DatapathOptions {
