@@ -8,6 +8,9 @@
 #include "packet.h"
 #include "parse.h"
 
+/* UDP port where GUE (variant 1: the packet follows the UDP header) arrives; 0: none is unwrapped. Set before load. */
+const volatile __be16 gue_port = 0;
+
 /* IPv4 as ::ffff:a.b.c.d */
 struct decap_key {
 	__be32 address[4];
@@ -82,11 +85,11 @@ static __always_inline int strip(struct xdp_md *ctx, int header, __u16 inner_typ
 	return XDP_PASS;
 }
 
-/* Unwraps the packet if it is ours. The bounds of the outer header and of its Ethernet header are known. */
+/* Unwraps the packet if it is ours. `header` bytes of outer headers follow the Ethernet header; their bounds are known. */
 static __always_inline int unwrap(
-	struct xdp_md *ctx, void *inner, const __u32 *outer_dst, const bool outer_v6, const bool inner_v6)
+	struct xdp_md *ctx, int header, const __u32 *outer_dst, const bool outer_v6, const bool inner_v6)
 {
-	int header = outer_v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+	void *inner = data_of(ctx) + ETH_HLEN + header;
 	struct decap_counters *c;
 	const void *inner_dst;
 	__u32 zero = 0;
@@ -110,14 +113,33 @@ static __always_inline int unwrap(
 	return strip(ctx, header, inner_v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP));
 }
 
+/* Its checksum is not looked at: the inner packet brings its own. */
+static __always_inline int unwrap_gue(struct xdp_md *ctx, void *udp, int header, const __u32 *outer_dst, const bool outer_v6)
+{
+	__u8 version;
+
+	if (!gue_port || udp + UDP_HEADER + 1 > end_of(ctx) || ((__be16 *)udp)[1] != gue_port)
+		return XDP_PASS;
+	version = *(__u8 *)(udp + UDP_HEADER) >> 4;
+	if (version == 4)
+		return unwrap(ctx, header + UDP_HEADER, outer_dst, outer_v6, false);
+	if (version == 6)
+		return unwrap(ctx, header + UDP_HEADER, outer_dst, outer_v6, true);
+	return XDP_PASS;
+}
+
 static __always_inline int decap_ipv4(struct xdp_md *ctx, struct iphdr *ip, void *end)
 {
-	if ((void *)(ip + 1) > end || ip->protocol != IPPROTO_IPIP)
+	if ((void *)(ip + 1) > end)
 		return XDP_PASS;
 	/* The load balancer sends neither options nor fragments. */
 	if (ip->ihl != 5 || ip->frag_off & bpf_htons(IPV4_FRAGMENT_MASK))
 		return XDP_PASS;
-	return unwrap(ctx, ip + 1, &ip->daddr, false, false);
+	if (ip->protocol == IPPROTO_IPIP)
+		return unwrap(ctx, sizeof(*ip), &ip->daddr, false, false);
+	if (ip->protocol == IPPROTO_UDP)
+		return unwrap_gue(ctx, ip + 1, sizeof(*ip), &ip->daddr, false);
+	return XDP_PASS;
 }
 
 static __always_inline int decap_ipv6(struct xdp_md *ctx, struct ipv6hdr *ip, void *end)
@@ -125,9 +147,11 @@ static __always_inline int decap_ipv6(struct xdp_md *ctx, struct ipv6hdr *ip, vo
 	if ((void *)(ip + 1) > end)
 		return XDP_PASS;
 	if (ip->nexthdr == IPPROTO_IPIP)
-		return unwrap(ctx, ip + 1, ip->daddr.in6_u.u6_addr32, true, false);
+		return unwrap(ctx, sizeof(*ip), ip->daddr.in6_u.u6_addr32, true, false);
 	if (ip->nexthdr == IPPROTO_IPV6)
-		return unwrap(ctx, ip + 1, ip->daddr.in6_u.u6_addr32, true, true);
+		return unwrap(ctx, sizeof(*ip), ip->daddr.in6_u.u6_addr32, true, true);
+	if (ip->nexthdr == IPPROTO_UDP)
+		return unwrap_gue(ctx, ip + 1, sizeof(*ip), ip->daddr.in6_u.u6_addr32, true);
 	return XDP_PASS;
 }
 

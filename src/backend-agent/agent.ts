@@ -18,6 +18,8 @@ export interface AgentOptions {
 	readonly mtu: number | null;
 	/** Bytes that encapsulation adds. */
 	readonly overhead: number;
+	/** UDP port of GUE; null = only IPIP is unwrapped. */
+	readonly guePort: number | null;
 	readonly mode: XdpMode | 'auto';
 	readonly pinPath: string;
 }
@@ -62,7 +64,13 @@ export class BackendAgent {
 		await work.vips(opts.vips);
 		await work.save();
 		// Last: from here on packets for the vips come out, and everything they need is there.
-		const attached = await this.#decapsulator.attach({ ifindex: nic.index, mtu: nic.mtu, mode: opts.mode, vips: opts.vips });
+		const attached = await this.#decapsulator.attach({
+			ifindex: nic.index,
+			mtu: nic.mtu,
+			mode: opts.mode,
+			vips: opts.vips,
+			guePort: opts.guePort,
+		});
 		if (attached.changed !== null) work.changes.push(`${nic.name}: ${attached.changed}`);
 		return { interface: nic.name, mode: attached.mode, vips: opts.vips, mss, changes: work.changes, notes: work.notes };
 	}

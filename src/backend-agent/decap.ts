@@ -27,6 +27,8 @@ export interface AttachRequest {
 	readonly mode: XdpMode | 'auto';
 	/** Only tunnel packets for these are unwrapped. */
 	readonly vips: readonly Address[];
+	/** UDP port of GUE; null = GUE is not unwrapped. */
+	readonly guePort: number | null;
 }
 
 export interface Decapsulator {
@@ -57,8 +59,10 @@ export class BpfDecapsulator implements Decapsulator {
 	readonly #native: NativeAddon;
 	readonly #objectPath: string;
 	readonly #pinPath: string;
-	/** Loaded by the first pass of this process, with the vips that its map was given. */
-	#loaded: { readonly program: BpfProgram; readonly vips: readonly Address[]; readonly section: string } | undefined;
+	/** Loaded by the first pass of this process, for what it was asked for. */
+	#loaded:
+		| { readonly program: BpfProgram; readonly vips: readonly Address[]; readonly guePort: number | null; readonly section: string }
+		| undefined;
 
 	constructor(native: NativeAddon, objectPath: string, pinPath: string) {
 		this.#native = native;
@@ -105,10 +109,10 @@ export class BpfDecapsulator implements Decapsulator {
 		return { mode, changed: isSameCode ? null : 'the decapsulating program was replaced' };
 	}
 
-	#load({ mtu, vips }: AttachRequest): BpfProgram {
+	#load({ mtu, vips, guePort }: AttachRequest): BpfProgram {
 		const section = mtu > LINEAR_MTU ? 'xdp.frags' : 'xdp';
 		const known = this.#loaded;
-		if (known !== undefined && known.section === section && sameList(known.vips, vips)) return known.program;
+		if (known !== undefined && known.section === section && known.guePort === guePort && sameList(known.vips, vips)) return known.program;
 		if (!existsSync(this.#objectPath)) {
 			throw new XdpilotError('E_NATIVE', `the BPF object is not at ${this.#objectPath}`, { hint: 'build it: npm run setup' });
 		}
@@ -117,12 +121,15 @@ export class BpfDecapsulator implements Decapsulator {
 			const wanted = object.programs.find((p) => p.section === section);
 			if (wanted === undefined) throw new XdpilotError('E_NATIVE', `${this.#objectPath} has no program in section ${section}`);
 			for (const p of object.programs) object.setAutoload(p.name, p.name === wanted.name);
+			// The one constant of the object, in network byte order.
+			const constants = object.rodata();
+			new DataView(constants.buffer, constants.byteOffset).setUint16(0, guePort ?? 0);
 			object.load();
 			const map = object.map('decap_vips');
 			for (const vip of vips) map.update(mappedBytes(vip), new Uint8Array(4));
 			map.close();
 			known?.program.close();
-			this.#loaded = { program: object.program(wanted.name), vips, section };
+			this.#loaded = { program: object.program(wanted.name), vips, guePort, section };
 			return this.#loaded.program;
 		} catch (cause) {
 			if (cause instanceof XdpilotError) throw cause;

@@ -8,11 +8,12 @@ import type { BpfMap, BpfProgram } from '../../src/native/addon.d.ts';
 import { loadNative } from '../../src/native/binding.ts';
 import { GATEWAY_MAC, VERDICTS } from '../support/lb-instance.ts';
 import { wrapped } from '../support/outer-model.ts';
-import { concat, type FlowPacket, flowFrame, flowIp, hex, ip, ipFrame, PROTOCOL, patch } from '../support/packet-builder.ts';
+import { concat, type FlowPacket, flowFrame, flowIp, hex, ip, ipFrame, PROTOCOL, patch, words } from '../support/packet-builder.ts';
 import { whyNoBpf } from '../support/privileged.ts';
 
 const DECAP_OBJECT = fileURLToPath(new URL('../../build/bpf/decap.bpf.o', import.meta.url));
 const ETHERNET_HEADER = 14;
+const GUE_PORT = 9886;
 
 const FLOW4: FlowPacket = { source: address('192.168.1.1'), dest: address('10.200.1.1'), sourcePort: 31337, destPort: 80 };
 const FLOW6: FlowPacket = { source: address('fc00:2::1'), dest: address('fc00:1::1'), sourcePort: 31337, destPort: 80 };
@@ -31,6 +32,7 @@ suite('decapsulation', { skip: whyNoBpf() ?? false }, () => {
 			beforeEach(() => {
 				const object = loadNative().BpfObject.open(DECAP_OBJECT);
 				for (const p of object.programs) object.setAutoload(p.name, p.name === entry);
+				new DataView(object.rodata().buffer, object.rodata().byteOffset).setUint16(0, GUE_PORT);
 				object.load();
 				program = object.program(entry);
 				maps = {
@@ -92,6 +94,34 @@ suite('decapsulation', { skip: whyNoBpf() ?? false }, () => {
 					const inner = flowIp(kind.flow).subarray(0, kind.flow === FLOW4 ? 19 : 39);
 					assertUntouched(outer(kind, inner));
 					assert.deepEqual(counters(), [0, 0, 0, 1]);
+				});
+			}
+
+			/** In GUE, as the balancer sends it but for the checksum. */
+			function inGue(
+				{ flow, backend }: { readonly flow: FlowPacket; readonly backend: Address },
+				port = GUE_PORT,
+				packet = flowIp(flow),
+			): Uint8Array {
+				const source = backend.includes(':') ? address('fc00:9::9') : address('10.9.9.9');
+				return ipFrame(ip(source, backend, PROTOCOL.udp, concat(words(0x1234, port, 8 + packet.length, 0), packet)));
+			}
+
+			for (const [name, kind] of Object.entries(KINDS)) {
+				test(`unwraps GUE around ${name} by its outer or its inner destination, and no other`, () => {
+					assertUntouched(inGue(kind));
+					allow('decap_vips', kind.flow.dest);
+					assertUnwrapped(inGue(kind), flowIp(kind.flow));
+					assertUntouched(inGue(kind, 53));
+					assertUntouched(inGue(kind, GUE_PORT, patch(flowIp(kind.flow), 0, 0x05)));
+					assert.deepEqual(counters(), kind.flow === FLOW4 ? [1, 0, 1, 0] : [0, 1, 1, 0]);
+				});
+
+				test(`leaves every truncation of GUE around ${name} alone`, () => {
+					allow('decap_addresses', kind.backend);
+					const frame = inGue(kind);
+					const inner = frame.length - flowIp(kind.flow).length + (kind.flow === FLOW4 ? 20 : 40);
+					for (let n = ETHERNET_HEADER; n < inner; n++) assertUntouched(frame.subarray(0, n));
 				});
 			}
 

@@ -18,7 +18,9 @@ interface Options {
 	readonly interface: string;
 	readonly vip?: readonly Address[];
 	readonly mtu?: number;
-	readonly overhead: number;
+	readonly overhead?: number;
+	/** true = the default port. */
+	readonly gue?: number | true;
 	readonly mode: XdpMode | 'auto';
 	readonly state?: string;
 	readonly pinPath?: string;
@@ -27,10 +29,14 @@ interface Options {
 	readonly json?: true;
 }
 
+/** As `datapath.gue_port`. */
+const GUE_PORT = 6080;
+
 const EXAMPLES = `
 Examples:
   xdpilot backend -i eth0 --vip 203.0.113.10,2001:db8::10     set up, then follow changes until stopped
   xdpilot backend -i eth0 --vip 203.0.113.10 --once           set up and leave
+  xdpilot backend -i eth0 --vip 203.0.113.10 --gue            the balancer sends GUE
   xdpilot backend -i eth0 --detach                            undo exactly what was done
 
 Stopping it leaves the backend serving. Run it again with other vips to change them.`;
@@ -41,7 +47,12 @@ export function backendCommand(context: CliContext): Command {
 		.requiredOption('-i, --interface <name>', 'interface that the load balancer sends to')
 		.option('--vip <addresses>', 'vips to serve, separated by commas', parseVips)
 		.option('--mtu <bytes>', "largest IP packet that the path from the balancer carries (default: the interface's MTU)", parseBytes)
-		.option('--overhead <bytes>', 'bytes that encapsulation adds: 20 for IPv4 in IPv4, 40 with an IPv6 outer header', parseBytes, 40)
+		.option('--gue [port]', `unwrap GUE too, to this UDP port (default: ${GUE_PORT})`, parsePort)
+		.option(
+			'--overhead <bytes>',
+			'bytes that encapsulation adds: 20 for IPv4 in IPv4, 40 with an IPv6 outer header, 8 more with GUE (default: 40, with --gue 48)',
+			parseBytes,
+		)
 		.addOption(new Option('--mode <mode>', 'where XDP runs').choices(['auto', 'native', 'generic']).default('auto'))
 		.option('--once', 'set up and leave, instead of following changes')
 		.option('--detach', 'undo what this command did on this interface')
@@ -60,8 +71,10 @@ async function runBackend(context: CliContext, options: Options): Promise<void> 
 	if (vips.length === 0)
 		throw new XdpilotError('E_USAGE', '--vip names no address', { hint: 'xdpilot backend -i eth0 --vip 203.0.113.10' });
 	const pinPath = options.pinPath ?? `${DEFAULT_PIN_FOLDER}/${(await findInterface(options.interface)).index}`;
-	const { interface: name, overhead, mode } = options;
-	const agentOptions: AgentOptions = { interface: name, vips, mtu: options.mtu ?? null, overhead, mode, pinPath };
+	const { interface: name, mode } = options;
+	const guePort = options.gue === true ? GUE_PORT : (options.gue ?? null);
+	const overhead = options.overhead ?? (guePort === null ? 40 : 48);
+	const agentOptions: AgentOptions = { interface: name, vips, mtu: options.mtu ?? null, overhead, guePort, mode, pinPath };
 	const agent = new BackendAgent(agentOptions, file, new BpfDecapsulator(loadNative(), decapObjectPath(), pinPath));
 	print(context, options, await agent.setUp());
 	if (options.once) return;
@@ -77,7 +90,7 @@ async function detach({ stdout, stderr }: CliContext, options: Options, file: St
 	}
 	const { pinPath, vips, interface: name } = state;
 	const agent = new BackendAgent(
-		{ interface: name, vips, mtu: null, overhead: 0, mode: 'auto', pinPath },
+		{ interface: name, vips, mtu: null, overhead: 0, guePort: null, mode: 'auto', pinPath },
 		file,
 		new BpfDecapsulator(loadNative(), decapObjectPath(), pinPath),
 	);
@@ -121,6 +134,12 @@ function parseVips(text: string, previous: readonly Address[] = []): Address[] {
 		return vip;
 	});
 	return [...new Set([...previous, ...vips])];
+}
+
+function parsePort(text: string): number {
+	const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
+	if (port < 1 || port > 65_535) throw new InvalidArgumentError('A port from 1 to 65535 is expected.');
+	return port;
 }
 
 function parseBytes(text: string): number {
