@@ -38,13 +38,10 @@ const decap = z
 	.strictObject({
 		ipip: z.boolean().default(false).meta({ description: 'Decapsulate IPIP.' }),
 		gue: z.boolean().default(false).meta({ description: 'Decapsulate GUE (variant 1, to `gue_port`).' }),
-		strict: z
-			.boolean()
-			.default(true)
-			.meta({
-				description:
-					'Leave tunnel packets to other destinations alone; those to `encap_source` are decapsulated and passed to the host. `false`: any are.',
-			}),
+		strict: z.boolean().default(true).meta({
+			description:
+				'Leave tunnel packets to other destinations alone; those to `encap_source` are decapsulated and passed to the host. `false`: any are.',
+		}),
 		destinations: z.array(addressText('An own address that tunnels end at: what comes out is balanced. At most 8.')).max(8).default([]),
 		egress_destinations: z
 			.array(addressText('An own address where GUE ends: what comes out goes back to the router that sent it. At most 8.'))
