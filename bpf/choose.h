@@ -10,6 +10,7 @@
 #include "ring.h"
 #include "stable.h"
 #include "stats.h"
+#include "tcp_id.h"
 #include "vip.h"
 
 /* What choosing a backend returns when it found one, and no reason to drop the packet. */
@@ -99,19 +100,27 @@ static __always_inline int choose_by_server_id(struct choice *c, struct xdp_md *
 		.flow = { flow->hash, vip_flow_tag(p, vip, v6), flow->vip },
 		.vip_counter = bpf_get_smp_processor_id() * config.max_vips + flow->vip,
 		.v6 = v6,
+		.no_flow_table = vip_flags(vip) & VIP_NO_FLOW_TABLE,
 	};
 	int action = CONTINUE;
 
 	if (icmp_of(p)) {
 		/* What a server sent is quoted: it names no server. */
-		if (vip_flags(vip) & VIP_QUIC)
+		if (protocol_of(p) == IPPROTO_UDP && vip_flags(vip) & VIP_QUIC)
 			quic_count_icmp(p, v6);
 		return CONTINUE;
 	}
-	if (vip_flags(vip) & VIP_QUIC)
-		action = quic(ctx, &route);
-	if (action == CONTINUE && vip_flags(vip) & VIP_UDP_STABLE_ROUTING)
-		stable(ctx, &route);
+	if (protocol_of(p) == IPPROTO_TCP) {
+		if (is_syn(p))
+			count_new_id(route.vip_counter, CNT_TCP_ID_SYN);
+		else
+			tcp_server_id(ctx, &route);
+	} else {
+		if (vip_flags(vip) & VIP_QUIC)
+			action = quic(ctx, &route);
+		if (action == CONTINUE && vip_flags(vip) & VIP_UDP_STABLE_ROUTING)
+			stable(ctx, &route);
+	}
 	if (action == CONTINUE && route.backend) {
 		choose_by_id(c, route.backend);
 		c->from_ring = false;

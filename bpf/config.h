@@ -49,7 +49,8 @@ struct lb_config {
 	__u16 gue_exact; /* 1: true checksums where Katran's derivation gives none (gue.h) */
 	__u16 decap; /* enum decap_flag; 0: tunnel packets are like any others */
 	__u16 prefix_vips; /* 1: map vip_prefixes is asked */
-	__u16 pad[2];
+	__u16 tcp_server_id; /* 1: TCP option 0xb7 is read on every vip */
+	__u16 pad[1];
 	/* two words each, as sent, IPv4 as ::ffff:a.b.c.d; zeros are unused */
 	__u64 decap_destinations[2 * DECAP_DESTINATIONS];
 	__u64 decap_egress[2 * DECAP_DESTINATIONS];

@@ -15,8 +15,8 @@ struct vip_counter {
 	__u64 frame_bytes; /* length of the frames as received */
 	__u64 ring; /* packets that took the ring */
 	__u64 ring_syn; /* of these, TCP SYN */
-	__u64 id_new; /* QUIC initial packets: new connections of a vip routed by connection id */
-	__u64 id_moved; /* packets whose connection id named another backend than the flow table */
+	__u64 id_new; /* QUIC initial packets, with tcp_server_id SYNs: new connections of a vip routed by server id */
+	__u64 id_moved; /* packets whose server id named another backend than the flow table */
 	__u64 pad;
 };
 
@@ -66,6 +66,12 @@ enum lb_counter {
 	CNT_DECAP_BALANCED, /* of these, the inner packet was then treated as if it had come so */
 	CNT_DECAP_EGRESS, /* of these, sent back to the router */
 	CNT_DECAP_FOREIGN, /* tunnel packets for others, passed untouched */
+	CNT_TCP_ID_SYN, /* with tcp_server_id: SYNs, which carry no id */
+	CNT_TCP_ID_RING, /* segments without a server id, or one that is unknown: flow table and ring decide */
+	CNT_TCP_ID_ROUTED, /* sent to the backend of their server id */
+	CNT_TCP_ID_FLOW_SAME, /* the flow table agreed with the id, */
+	CNT_TCP_ID_FLOW_MOVED, /* disagreed and was overwritten, */
+	CNT_TCP_ID_FLOW_NEW, /* or did not know the flow */
 	CNT_MAX,
 };
 

@@ -109,6 +109,8 @@ static __always_inline int balance(struct xdp_md *ctx, __u32 frame_bytes, const 
 				return action;
 		}
 	}
+	if (config.tcp_server_id && protocol_of(&p) == IPPROTO_TCP)
+		choose_by_server_id(&choice, ctx, &p, &vip, &flow, v6);
 	if (likely(!choice.backend)) {
 		flow.tag = vip_flow_tag(&p, &vip, v6);
 		reason = choose(&choice, &p, &vip, &flow, v6);

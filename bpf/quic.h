@@ -60,15 +60,6 @@ static __always_inline enum quic_id quic_server_id(const __u8 *payload, void *en
 	}
 }
 
-static __always_inline void quic_count_initial(__u32 vip_counter)
-{
-	struct vip_counter *v = bpf_map_lookup_elem(&vip_counters, &vip_counter);
-
-	count(CNT_QUIC_INITIAL);
-	if (v)
-		v->id_new++;
-}
-
 /*
  * XDP_DROP if the id names a backend that is gone, else CONTINUE. Global, verified once for both IP versions.
  */
@@ -83,7 +74,7 @@ __noinline int quic(struct xdp_md *ctx, struct id_route *r)
 	data += ETH_HLEN + UDP_HEADER + (r->v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
 	kind = quic_server_id(data, end_of(ctx), &id);
 	if (kind == QUIC_INITIAL) {
-		quic_count_initial(r->vip_counter);
+		count_new_id(r->vip_counter, CNT_QUIC_INITIAL);
 		return CONTINUE;
 	}
 	if (kind == QUIC_NO_ID || id == 0) {

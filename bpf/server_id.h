@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Server ids that packets carry: in QUIC connection ids (quic.h), in stable-routing datagrams (stable.h). All share one
+ * Server ids that packets carry: in QUIC connection ids (quic.h), in stable-routing datagrams (stable.h), in a
+ * TCP option (tcp_id.h). All share one
  * id space. What is common to them is here: the backend of an id, and how such a choice enters the flow table.
  */
 #ifndef SERVER_ID_H
@@ -16,7 +17,7 @@ struct id_route {
 	__u32 vip_counter; /* key of the vip's counters on this CPU */
 	__u32 backend;
 	__u32 v6;
-	__u32 pad;
+	__u32 no_flow_table;
 };
 
 enum server_lookup {
@@ -71,6 +72,16 @@ static __always_inline void remember_id(const struct id_route *r, enum lb_counte
 	count(same + 2);
 	if (!flow_limited())
 		flow_write(flow_victim(b, flow_now()), r->flow.tag, r->flow.vip, r->backend, time & FLOW_TIME_MASK);
+}
+
+/* Counts the first packet of a connection, which can't name its server yet. */
+static __always_inline void count_new_id(__u32 vip_counter, enum lb_counter which)
+{
+	struct vip_counter *v = bpf_map_lookup_elem(&vip_counters, &vip_counter);
+
+	count(which);
+	if (v)
+		v->id_new++;
 }
 
 #endif /* SERVER_ID_H */

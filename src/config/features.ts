@@ -23,7 +23,6 @@ function datapathFeatures(datapath: Config['datapath']): MissingFeature[] {
 	const asked: readonly (readonly [boolean, string, string])[] = [
 		[datapath.interfaces.length > 1, 'interface', 'only one interface is served'],
 		[datapath.hash_seed_file !== null, 'hash_seed_file', "flows are hashed with Katran's seeds only"],
-		[datapath.tcp_server_id, 'tcp_server_id', 'TCP server ids are not read'],
 		[datapath.source_routes.length > 0, 'source_routes', 'the source address does not choose the backend'],
 	];
 	return asked.filter(([used]) => used).map(([, key, why]) => ({ key: `datapath.${key}`, why }));

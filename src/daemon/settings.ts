@@ -43,6 +43,7 @@ export function datapathOptions(config: Config, facts: HostFacts): DatapathOptio
 		udpIdleMs: datapath.udp_idle,
 		newFlowLimit: datapath.new_flow_limit,
 		serverIds: usesServerIds(config),
+		tcpServerId: datapath.tcp_server_id,
 		prefixVips: usesPrefixVips(config),
 		gue: {
 			port: datapath.gue_port,

@@ -16,7 +16,7 @@ function eachOf<T>(values: readonly T[], length: number, fn: (value: T, index: n
 }
 
 /** SHA-256 of everything below: two builds with the same hash understand each other's pinned maps. */
-export const LAYOUT_HASH = 'edb1c2deb968242b7582aea21ae186fc0ed75da631d8688db5e879ea1d1fa5d7';
+export const LAYOUT_HASH = '6fae108bca6e99a734eece413acf8bebee89fb9f37f62d7d87adb2d0b281018c';
 
 /** `enum backend_flag` */
 export const BackendFlag = {
@@ -92,9 +92,15 @@ export const LbCounter = {
 	CNT_DECAP_BALANCED: 35,
 	CNT_DECAP_EGRESS: 36,
 	CNT_DECAP_FOREIGN: 37,
-	CNT_MAX: 38,
+	CNT_TCP_ID_SYN: 38,
+	CNT_TCP_ID_RING: 39,
+	CNT_TCP_ID_ROUTED: 40,
+	CNT_TCP_ID_FLOW_SAME: 41,
+	CNT_TCP_ID_FLOW_MOVED: 42,
+	CNT_TCP_ID_FLOW_NEW: 43,
+	CNT_MAX: 44,
 } as const;
-export const LB_COUNTER_NAMES = ["pass","pass_bytes","drop_bytes","local","echo_reply","too_big_ipv4","too_big_ipv6","reply_bytes","flow_backend_gone","flow_idle","new_flow_limited","icmp_ptb_ipv4","icmp_ptb_ipv4_small","icmp_ptb_ipv6","icmp_ptb_ipv6_small","quic_icmp","quic_icmp_ignorable","quic_ring","quic_initial","quic_id_v1","quic_id_v2","quic_id_v3","quic_id_unknown","quic_id_unknown_last","quic_routed","quic_flow_same","quic_flow_moved","quic_flow_new","stable_routed","stable_ring","stable_other_type","stable_id_unknown","stable_backend_gone","decap_ipv4","decap_ipv6","decap_balanced","decap_egress","decap_foreign"] as const;
+export const LB_COUNTER_NAMES = ["pass","pass_bytes","drop_bytes","local","echo_reply","too_big_ipv4","too_big_ipv6","reply_bytes","flow_backend_gone","flow_idle","new_flow_limited","icmp_ptb_ipv4","icmp_ptb_ipv4_small","icmp_ptb_ipv6","icmp_ptb_ipv6_small","quic_icmp","quic_icmp_ignorable","quic_ring","quic_initial","quic_id_v1","quic_id_v2","quic_id_v3","quic_id_unknown","quic_id_unknown_last","quic_routed","quic_flow_same","quic_flow_moved","quic_flow_new","stable_routed","stable_ring","stable_other_type","stable_id_unknown","stable_backend_gone","decap_ipv4","decap_ipv6","decap_balanced","decap_egress","decap_foreign","tcp_id_syn","tcp_id_ring","tcp_id_routed","tcp_id_flow_same","tcp_id_flow_moved","tcp_id_flow_new"] as const;
 
 /** `enum lb_drop` */
 export const LbDrop = {
@@ -317,11 +323,12 @@ export interface LbConfig {
 	readonly gueExact: number;
 	readonly decap: number;
 	readonly prefixVips: number;
+	readonly tcpServerId: number;
 	readonly decapDestinations: readonly bigint[];
 	readonly decapEgress: readonly bigint[];
 }
 export const LB_CONFIG_SIZE = 544;
-export const LB_CONFIG_OFFSET = { flowKey: 0, ringSize: 192, maxBackendsPerPool: 196, maxVips: 200, maxBackends: 204, vipBits: 208, flowBuckets: 212, flowPerCpu: 216, hashSeed: 220, hashSeed6: 224, maxFrame: 228, tooBig: 232, clockShift: 236, udpIdle: 240, hz: 244, newFlowLimit: 248, serverIds: 252, gueSource4: 256, gueSource6: 260, guePort: 276, gueExact: 278, decap: 280, prefixVips: 282, decapDestinations: 288, decapEgress: 416 } as const;
+export const LB_CONFIG_OFFSET = { flowKey: 0, ringSize: 192, maxBackendsPerPool: 196, maxVips: 200, maxBackends: 204, vipBits: 208, flowBuckets: 212, flowPerCpu: 216, hashSeed: 220, hashSeed6: 224, maxFrame: 228, tooBig: 232, clockShift: 236, udpIdle: 240, hz: 244, newFlowLimit: 248, serverIds: 252, gueSource4: 256, gueSource6: 260, guePort: 276, gueExact: 278, decap: 280, prefixVips: 282, tcpServerId: 284, decapDestinations: 288, decapEgress: 416 } as const;
 export function decodeLbConfig(view: DataView, at = 0): LbConfig {
 	return {
 		flowKey: Array.from({ length: 24 }, (_, i) => view.getBigUint64(at + i * 8, true)),
@@ -347,6 +354,7 @@ export function decodeLbConfig(view: DataView, at = 0): LbConfig {
 		gueExact: view.getUint16(at + 278, true),
 		decap: view.getUint16(at + 280, true),
 		prefixVips: view.getUint16(at + 282, true),
+		tcpServerId: view.getUint16(at + 284, true),
 		decapDestinations: Array.from({ length: 16 }, (_, i) => view.getBigUint64(at + 288 + i * 8, true)),
 		decapEgress: Array.from({ length: 16 }, (_, i) => view.getBigUint64(at + 416 + i * 8, true)),
 	};
@@ -377,6 +385,7 @@ export function encodeLbConfig(view: DataView, at: number, value: LbConfig): voi
 	view.setUint16(at + 278, value.gueExact, true);
 	view.setUint16(at + 280, value.decap, true);
 	view.setUint16(at + 282, value.prefixVips, true);
+	view.setUint16(at + 284, value.tcpServerId, true);
 	eachOf(value.decapDestinations, 16, (x, i) => { view.setBigUint64(at + 288 + i * 8, x, true); });
 	eachOf(value.decapEgress, 16, (x, i) => { view.setBigUint64(at + 416 + i * 8, x, true); });
 }

@@ -30,6 +30,8 @@ export interface DatapathOptions {
 	readonly newFlowLimit: number;
 	/** Whether server ids are used at all: the branch costs nothing when they are not. */
 	readonly serverIds: boolean;
+	/** Whether TCP segments are searched for one. */
+	readonly tcpServerId: boolean;
 	/** Whether vips may be prefixes: two lookups in a trie for packets that no address vip takes. */
 	readonly prefixVips: boolean;
 	readonly gue: {
@@ -78,6 +80,7 @@ export const DEFAULT_OPTIONS: DatapathOptions = {
 	udpIdleMs: 30_000,
 	newFlowLimit: 0,
 	serverIds: false,
+	tcpServerId: false,
 	prefixVips: false,
 	gue: { port: 6080, source4: null, source6: null, checksum: 'katran' },
 	decap: { ipip: false, gue: false, strict: true, destinations: [], egress: [] },
@@ -146,6 +149,7 @@ export function programConfig(
 		decapDestinations: addressWords(options.decap.destinations),
 		decapEgress: addressWords(options.decap.egress),
 		prefixVips: options.prefixVips ? 1 : 0,
+		tcpServerId: options.tcpServerId ? 1 : 0,
 	};
 }
 

@@ -71,6 +71,6 @@ datapath: { interface: [eth0, eth1], tcp_server_id: true, source_routes: [{ pref
 vips: [{ address: "fc00:1::/96", port: 443, protocol: tcp, pool: p, flags: [source_routing] }]`;
 	assert.deepEqual(
 		missingFeatures(parseConfig(text, 'lb.yaml')).map(({ key }) => key),
-		['datapath.interface', 'datapath.tcp_server_id', 'datapath.source_routes', 'sources.e.layout', 'vips[0].flags'],
+		['datapath.interface', 'datapath.source_routes', 'sources.e.layout', 'vips[0].flags'],
 	);
 });
