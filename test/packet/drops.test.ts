@@ -77,10 +77,7 @@ const CASES: Record<(typeof LB_DROP_NAMES)[number], readonly Case[]> = {
 		{ settings: GUE, arrange: sendsGue, frame: flowFrame(flow({ source: CLIENT6, dest: VIP6 })), tight: true },
 	],
 	reply_headroom: [{ settings: { options: { maxFrame: 120 } }, frame: flowFrame(flow({ payload: new Uint8Array(90) })), tight: true }],
-	internal: [
-		{ settings: { config: { flowBuckets: 1 << 30 } }, frame: flowFrame(flow()) },
-		{ settings: { config: { maxVips: 1 << 30 } }, frame: flowFrame(flow({ source: address('192.168.1.9') })) },
-	],
+	internal: [{ settings: { config: { flowBuckets: 1 << 30 } }, frame: flowFrame(flow()) }],
 	gue_source: [
 		{ arrange: sendsGue, frame: flowFrame(flow()) },
 		{ arrange: sendsGue, frame: flowFrame(flow({ source: CLIENT6, dest: VIP6 })) },
