@@ -30,9 +30,11 @@ describe('BpfLink', { skip }, () => {
 		return link;
 	};
 	const ip = (...args: string[]) => execFileSync('ip', args, { encoding: 'utf8' });
+	/** Not `ip -n`: that remounts /, which fails in a chroot. */
+	const ipInside = (...args: string[]) => execFileSync('nsenter', [`--net=/run/netns/${NETNS}`, 'ip', ...args], { encoding: 'utf8' });
 	/** Id of the program that the kernel says is attached to `link0`; 0 = none. Asked of iproute2, not of the addon. */
 	const attached = (): number => {
-		const [facts] = JSON.parse(ip('-n', NETNS, '-j', 'link', 'show', 'link0')) as [{ xdp?: { prog?: { id: number } } }];
+		const [facts] = JSON.parse(ipInside('-j', 'link', 'show', 'link0')) as [{ xdp?: { prog?: { id: number } } }];
 		return facts.xdp?.prog?.id ?? 0;
 	};
 	/** Detaching is finished by a kernel worker. */
@@ -44,9 +46,9 @@ describe('BpfLink', { skip }, () => {
 	before(() => {
 		native = loadNative();
 		ip('netns', 'add', NETNS);
-		ip('-n', NETNS, 'link', 'add', 'link0', 'type', 'veth', 'peer', 'name', 'link1');
+		ipInside('link', 'add', 'link0', 'type', 'veth', 'peer', 'name', 'link1');
 		native.enterNetns(`/run/netns/${NETNS}`);
-		veth = Number(JSON.parse(ip('-n', NETNS, '-j', 'link', 'show', 'link0'))[0].ifindex);
+		veth = Number(JSON.parse(ipInside('-j', 'link', 'show', 'link0'))[0].ifindex);
 		const object = native.BpfObject.open(compileBpf('native', dir));
 		object.load();
 		answer = object.program('answer');

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs the program `xdpilot` as a process, in a network namespace or as another user, until it ends.
 import { execFile } from 'node:child_process';
+import { statSync } from 'node:fs';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Argv, inNetns } from '../../src/host/command.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+/** Where else it can be seen. */
+const PLACE = '/mnt';
 
 export interface ProcessResult {
 	readonly status: number | null;
@@ -17,14 +21,23 @@ function program(root: string, args: readonly string[]): Argv {
 	return [process.execPath, '--import', `file://${root}/node_modules/tsx/dist/loader.mjs`, `${root}/src/main.ts`, ...args];
 }
 
+/** Whether everybody can enter the checkout. */
+function isReachable(): boolean {
+	for (let folder = path.resolve(ROOT); folder !== '/'; folder = path.dirname(folder)) {
+		if ((statSync(folder).mode & 0o001) === 0) return false;
+	}
+	return true;
+}
+
 /**
- * The words that run it as somebody else. The checkout may lie in a folder that only its owner can enter: that user sees it
- * mounted elsewhere, in a mount namespace that ends with the process.
+ * The words that run it as somebody else. A checkout in a folder that only its owner can enter is mounted elsewhere for that
+ * user, in a mount namespace that ends with the process. (Not always: in a chroot / is no mount point that could be made private.)
  */
 function asUser(uid: number, gid: number, args: readonly string[]): Argv {
-	const place = '/mnt';
-	const script = `mount --make-rprivate / && mount --bind '${ROOT}' ${place} && exec setpriv --reuid ${uid} --regid ${gid} --clear-groups "$@"`;
-	return ['unshare', '--mount', 'sh', '-c', script, 'sh', ...program(place, args)];
+	const become = ['setpriv', '--reuid', `${uid}`, '--regid', `${gid}`, '--clear-groups'] as const;
+	if (isReachable()) return [...become, ...program(ROOT, args)];
+	const script = `mount --make-rprivate / && mount --bind '${ROOT}' ${PLACE} && exec "$@"`;
+	return ['unshare', '--mount', 'sh', '-c', script, 'sh', ...become, ...program(PLACE, args)];
 }
 
 /** Ends it after a minute. */

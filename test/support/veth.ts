@@ -40,7 +40,9 @@ export function enterVeth(native: NativeAddon, name: string): Veth {
 		ip('netns', 'del', namespace);
 	};
 	process.on('exit', remove);
-	const inside = (...args: string[]) => ip('-n', namespace, ...args);
+	// Not `ip -n`: that remounts /, which fails in a chroot.
+	const inside = (...args: string[]) =>
+		execFileSync('nsenter', [`--net=/run/netns/${namespace}`, 'ip', ...args], { encoding: 'utf8', timeout: IP_TIMEOUT_MS });
 	inside('link', 'set', 'lo', 'up');
 	inside('link', 'add', 'lb0', 'type', 'veth', 'peer', 'name', 'rt0');
 	for (const device of ['lb0', 'rt0']) inside('link', 'set', device, 'up');
