@@ -116,6 +116,8 @@ async function follow(box: DaemonBox, registry: Registry): Promise<void> {
 	await registry.fail(C);
 	const failed = await box.untilActive('web', A, B);
 	assert.equal(failed.pools[0]?.backends.find((b) => b.address === C)?.state ?? 'down', 'down');
+	// The state is written first: until the ring without it is in, new flows may still be given to it.
+	await box.until('the ring follows', () => !serving().has(C));
 	assert.deepEqual(serving(), new Set([A, B]));
 
 	await registry.stop();
