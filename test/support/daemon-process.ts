@@ -109,8 +109,11 @@ ${rest}
 
 	/** Waits until exactly these backends of a pool are in its ring, and all vips are served. */
 	async untilActive(pool: string, ...addresses: string[]): Promise<StatusReport> {
-		const isIn = (b: StatusReport['pools'][number]['backends'][number]) => (b.slots === null ? b.state === 'active' : b.slots > 0);
-		const inRing = (s: StatusReport) => s.pools.find((p) => p.name === pool)?.backends.filter(isIn);
+		// Slots are unknown while a ring is being written: its backends are not in it before that is confirmed.
+		const inRing = (s: StatusReport) => {
+			const backends = s.pools.find((p) => p.name === pool)?.backends;
+			return backends?.every((b) => b.slots !== null) ? backends.filter((b) => (b.slots ?? 0) > 0) : undefined;
+		};
 		const isServed = (s: StatusReport) => s.vips.some((v) => v.pool === pool);
 		return this.until(
 			`pool ${pool} serves ${addresses}`,
