@@ -76,7 +76,8 @@ export class EtcdSource implements Source {
 		const members = this.#members(service);
 		const view = new ServiceView(layout, prefix, service);
 		let failure: XdpilotError | undefined;
-		for (let left = this.#opts.endpoints.length; left > 0 && !signal.aborted; left--) {
+		// Each member twice: a connection that fails once is no reason to fail the command.
+		for (let left = 2 * this.#opts.endpoints.length; left > 0 && !signal.aborted; left--) {
 			try {
 				const revision = await this.#list(members, view, signal);
 				this.#reads.good();
